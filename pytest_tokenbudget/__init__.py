@@ -1,0 +1,52 @@
+"""A pytest gate on the tokens and the money that tests spend on language models."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from pytest_tokenbudget.errors import (
+    BudgetExceeded,
+    TokenBudgetError,
+    UnmeasuredUsageError,
+    UnpricedModelError,
+)
+
+if TYPE_CHECKING:
+    from pytest_tokenbudget.budget import Budget
+    from pytest_tokenbudget.tracking import track_usage
+    from pytest_tokenbudget.usage import ModelCall, Usage
+
+try:
+    __version__ = version("pytest-tokenbudget")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "Budget",
+    "BudgetExceeded",
+    "ModelCall",
+    "TokenBudgetError",
+    "UnmeasuredUsageError",
+    "UnpricedModelError",
+    "Usage",
+    "__version__",
+    "track_usage",
+]
+
+# Loaded on first use, so that importing the package (which every pytest run with the plugin does) stays free.
+_HOME = {
+    "Budget": "pytest_tokenbudget.budget",
+    "ModelCall": "pytest_tokenbudget.usage",
+    "Usage": "pytest_tokenbudget.usage",
+    "track_usage": "pytest_tokenbudget.tracking",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

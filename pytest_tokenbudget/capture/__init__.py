@@ -1,0 +1,1 @@
+"""How model requests are caught. Everything here that is slow to import is loaded when first needed."""

@@ -1,0 +1,150 @@
+"""What one model request used, and the sum of many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from decimal import Decimal
+
+Source = Literal["response", "callback", "estimate"]
+Role = Literal["system", "user", "assistant", "tool", "tools"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Token counts of one or of many model requests; addition adds every field.
+
+    All fields are whole numbers >= 0.
+
+    Attributes:
+        requests: model requests that a provider answered and bills for.
+        input_tokens: all prompt tokens, those read from and written to a prompt cache included.
+        cached_input_tokens: the part of the input that was read from the provider's prompt cache.
+        cache_write_tokens: the part of the input that was written to the provider's prompt cache.
+        cache_write_1h_tokens: the part of ``cache_write_tokens`` that is kept for an hour (Anthropic).
+        output_tokens: all generated tokens, reasoning included.
+        reasoning_tokens: the part of the output that was hidden reasoning.
+        input_audio_tokens: the part of the input that was audio.
+        cached_input_audio_tokens: the part of the cached input that was audio.
+        output_audio_tokens: the part of the output that was audio.
+        input_image_tokens: the part of the input that was images, where a provider prices it apart.
+        output_image_tokens: the part of the output that was images, where a provider prices it apart.
+        cache_hits: answers that LangChain took from its own cache; nothing was sent for them.
+        estimated_requests: requests whose tokens were counted locally.
+        unmeasured_requests: requests whose tokens nobody knows; they add no tokens here.
+    """
+
+    requests: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    input_audio_tokens: int = 0
+    cached_input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_image_tokens: int = 0
+    cache_hits: int = 0
+    estimated_requests: int = 0
+    unmeasured_requests: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in _FIELDS})
+
+    @classmethod
+    def sum(cls, usages: Iterable[Usage]) -> Usage:
+        """Add up any number of usages; of none it is all zeros."""
+        totals = dict.fromkeys(_FIELDS, 0)
+        for usage in usages:
+            for name in _FIELDS:
+                totals[name] += getattr(usage, name)
+        return cls(**totals)
+
+
+_FIELDS = tuple(each.name for each in fields(Usage))
+
+
+class PromptPart(NamedTuple):
+    """One piece of a prompt, for counting where the input went.
+
+    Attributes:
+        role: who speaks; ``tools`` holds the definitions of the tools on offer.
+        text: the text as the model reads it.
+        named: whether the message carries a ``name`` (it costs a token of its own).
+    """
+
+    role: Role
+    text: str
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """The input of one request, as far as it can be counted locally.
+
+    Attributes:
+        parts: messages and tool definitions in order; for completions and embeddings, their texts as ``user``.
+        chat: whether each message costs the chat format's overhead.
+        token_ids: tokens that the request gave as numbers instead of text.
+        opaque: the input holds images, audio, files or a stored conversation: no local count is honest.
+    """
+
+    parts: tuple[PromptPart, ...] = ()
+    chat: bool = False
+    token_ids: int = 0
+    opaque: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCall:
+    """One model request that was answered, or one that LangChain reported without any HTTP.
+
+    Attributes:
+        model: the model as the answer names it, else as the request did.
+        provider: who bills, as genai-prices names it: ``openai``, ``azure``, ``anthropic``, ...
+        endpoint: the URL's path, for example ``/v1/chat/completions``; empty where no HTTP was seen.
+        usage: its tokens; ``None`` where it is unmeasured.
+        cost: USD list price, exact; ``None`` where it is unpriced, unmeasured or not priced yet.
+        source: where the usage comes from.
+        replayed: answered from a cassette, so that nothing was spent.
+        request_id: the provider's id of the answer, if it has one.
+        parts: input tokens by role, scaled to the reported input; ``None`` where not known.
+        service_tier: the tier that the answer names (``flex``, ``priority``, ``batch``, ...), which sets the price.
+        reason: why it is unmeasured or unpriced, for messages.
+        prompt: the input, kept to tell where it went; it does not leave the process.
+    """
+
+    model: str
+    provider: str = ""
+    endpoint: str = ""
+    usage: Usage | None = None
+    cost: Decimal | None = None
+    source: Source = "response"
+    replayed: bool = False
+    request_id: str | None = None
+    parts: dict[str, int] | None = None
+    service_tier: str | None = None
+    reason: str | None = None
+    prompt: Prompt | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the tokens were counted locally."""
+        return self.source == "estimate"
+
+    @property
+    def tally(self) -> Usage:
+        """What this call adds to a total: its tokens, one request, and whether they were estimated or unknown."""
+        if self.usage is None:
+            return Usage(requests=1, unmeasured_requests=1)
+        return self.usage + Usage(requests=1, estimated_requests=int(self.estimated))
