@@ -32,7 +32,7 @@ class UnpricedModelError(TokenBudgetError):
         super().__init__(
             message
             or f"no price for {named}; add it to the file that the ini option token_prices names, "
-            f'for example [models.{_toml_key(self.models)}] input = 3.00, output = 15.00 (USD per million tokens)'
+            f"for example [models.{_toml_key(self.models)}] input = 3.00, output = 15.00 (USD per million tokens)"
         )
 
     def __reduce__(self) -> tuple[type[UnpricedModelError], tuple[tuple[str, ...], str]]:

@@ -1,0 +1,318 @@
+"""What one test or shared fixture used: the record that crosses from worker to controller, and its one wire form."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_tokenbudget.budget import Budget, Violation
+from pytest_tokenbudget.usage import ModelCall, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pytest_tokenbudget.budget import Verdict
+
+Outcome = Literal["passed", "failed", "error", "skipped", "xfailed", "xpassed"]
+BaselineStatus = Literal["new", "within", "over", "improved"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """The sum of some calls.
+
+    Attributes:
+        usage: all tokens and counts.
+        known_cost: USD of the calls whose price is known.
+        known_spent: USD of the live ones among them.
+        unpriced_models: models that were used and have no price, sorted.
+        spent_unknown: whether a live call's cost is not known.
+        unmeasured_reasons: why calls are unmeasured, sorted, each once.
+    """
+
+    usage: Usage
+    known_cost: Decimal = Decimal(0)
+    known_spent: Decimal = Decimal(0)
+    unpriced_models: tuple[str, ...] = ()
+    spent_unknown: bool = False
+    unmeasured_reasons: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, calls: Iterable[ModelCall], *, cache_hits: int = 0) -> Tally:
+        """Add up priced calls."""
+        calls = tuple(calls)
+        costs = [(call.cost, call.replayed) for call in calls if call.cost is not None]
+        return cls(
+            usage=Usage.sum(call.tally for call in calls) + Usage(cache_hits=cache_hits),
+            known_cost=sum((cost for cost, _ in costs), Decimal(0)),
+            known_spent=sum((cost for cost, replayed in costs if not replayed), Decimal(0)),
+            unpriced_models=tuple(
+                sorted({call.model for call in calls if call.cost is None and call.usage is not None})
+            ),
+            spent_unknown=any(call.cost is None and not call.replayed for call in calls),
+            unmeasured_reasons=tuple(
+                sorted({call.reason or "no usage was reported" for call in calls if call.usage is None})
+            ),
+        )
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD of all calls; ``None`` where a call is unpriced or unmeasured."""
+        return None if self.unpriced_models or self.usage.unmeasured_requests else self.known_cost
+
+    @property
+    def spent(self) -> Decimal | None:
+        """USD that live calls cost; ``None`` where one of them is unpriced or unmeasured."""
+        return None if self.spent_unknown else self.known_spent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTokens:
+    """What a baseline remembers of one model in one test.
+
+    Attributes:
+        requests: model requests.
+        input: all input tokens, cached ones included.
+        cached: input tokens read from the provider's cache.
+        cache_write: input tokens written to it.
+        output: output tokens, reasoning included.
+    """
+
+    requests: int = 0
+    input: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    output: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineResult:
+    """How a test stands against its baseline entry.
+
+    Attributes:
+        status: ``new`` (no entry), ``within``, ``over`` or ``improved``.
+        tokens: total tokens of the entry.
+        cost: USD of the entry at today's prices; ``None`` where not known.
+        models: the entry, per model.
+    """
+
+    status: BaselineStatus
+    tokens: int | None = None
+    cost: Decimal | None = None
+    models: Mapping[str, ModelTokens] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRecord:
+    """One test's usage and how it was judged.
+
+    Attributes:
+        nodeid: the test.
+        outcome: what pytest says of it, once all its phases ran.
+        verdict: what the budget says of it.
+        calls: its model requests, priced, in order of completion.
+        cache_hits: answers from LangChain's own cache.
+        budget: its limits, or ``None``.
+        violations: the limits that do not hold.
+        baseline: how it stands against the baseline, or ``None`` where there is none.
+        incidents: errors while capturing; any of them makes the test unmeasured.
+        drift: requests that no recording answered, each one line.
+        blocked: attempts to reach the network from a replayed test, each one line.
+        unplayed: recordings that were not asked for, each one line.
+        cassettes: the cassette files that it used.
+    """
+
+    nodeid: str
+    outcome: Outcome = "passed"
+    verdict: Verdict = "none"
+    calls: tuple[ModelCall, ...] = ()
+    cache_hits: int = 0
+    budget: Budget | None = None
+    violations: tuple[Violation, ...] = ()
+    baseline: BaselineResult | None = None
+    incidents: tuple[str, ...] = ()
+    drift: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    unplayed: tuple[str, ...] = ()
+    cassettes: tuple[str, ...] = ()
+
+    @property
+    def tally(self) -> Tally:
+        """The sum of its calls."""
+        return Tally.of(self.calls, cache_hits=self.cache_hits)
+
+    @property
+    def models(self) -> dict[str, ModelTokens]:
+        """What a baseline remembers of this test: its measured and estimated tokens per model, sorted by name."""
+        counts: dict[str, Counter[str]] = {}
+        for call in self.calls:
+            if call.usage is None:
+                continue
+            counts.setdefault(call.model, Counter()).update(
+                requests=1,
+                input=call.usage.input_tokens,
+                cached=call.usage.cached_input_tokens,
+                cache_write=call.usage.cache_write_tokens,
+                output=call.usage.output_tokens,
+            )
+        return {model: ModelTokens(**counts[model]) for model in sorted(counts)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data (str, int, bool, list, dict) that survives JSON and execnet; money as strings."""
+        return {
+            "nodeid": self.nodeid,
+            "outcome": self.outcome,
+            "verdict": self.verdict,
+            "calls": [call_to_dict(call) for call in self.calls],
+            "cache_hits": self.cache_hits,
+            "budget": None if self.budget is None else self.budget.to_dict(),
+            "violations": [_violation_to_dict(violation) for violation in self.violations],
+            "baseline": None if self.baseline is None else _baseline_to_dict(self.baseline),
+            **{name: list(getattr(self, name)) for name in _TEXTS},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> UsageRecord:
+        """The inverse of ``to_dict``."""
+        return cls(
+            nodeid=data["nodeid"],
+            outcome=data["outcome"],
+            verdict=data["verdict"],
+            calls=tuple(call_from_dict(call) for call in data["calls"]),
+            cache_hits=data["cache_hits"],
+            budget=None if data["budget"] is None else Budget.from_dict(data["budget"]),
+            violations=tuple(_violation_from_dict(violation) for violation in data["violations"]),
+            baseline=None if data["baseline"] is None else _baseline_from_dict(data["baseline"]),
+            **{name: tuple(data[name]) for name in _TEXTS},
+        )
+
+    def with_outcome(self, outcome: Outcome) -> UsageRecord:
+        """The same record with another outcome."""
+        return replace(self, outcome=outcome)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedRecord:
+    """What a fixture of class, module, package or session scope used; charged to no test.
+
+    Attributes:
+        fixture: its name; empty for usage outside of any test and fixture.
+        scope: its scope.
+        calls: its model requests, priced.
+        cache_hits: answers from LangChain's own cache.
+        incidents: errors while capturing.
+    """
+
+    fixture: str
+    scope: str
+    calls: tuple[ModelCall, ...] = ()
+    cache_hits: int = 0
+    incidents: tuple[str, ...] = ()
+
+    @property
+    def tally(self) -> Tally:
+        """The sum of its calls."""
+        return Tally.of(self.calls, cache_hits=self.cache_hits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that survives JSON and execnet."""
+        return {
+            "fixture": self.fixture,
+            "scope": self.scope,
+            "calls": [call_to_dict(call) for call in self.calls],
+            "cache_hits": self.cache_hits,
+            "incidents": list(self.incidents),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SharedRecord:
+        """The inverse of ``to_dict``."""
+        return cls(
+            fixture=data["fixture"],
+            scope=data["scope"],
+            calls=tuple(call_from_dict(call) for call in data["calls"]),
+            cache_hits=data["cache_hits"],
+            incidents=tuple(data["incidents"]),
+        )
+
+
+_TEXTS = ("incidents", "drift", "blocked", "unplayed", "cassettes")
+_TOKEN_FIELDS = tuple(each.name for each in fields(Usage) if each.name.endswith("_tokens"))
+_PLAIN_CALL_FIELDS = (
+    "model", "provider", "endpoint", "source", "replayed", "request_id", "service_tier", "reason",
+)  # fmt: skip
+
+
+def call_to_dict(call: ModelCall) -> dict[str, Any]:
+    """One call as plain data; unmeasured token counts are ``None``."""
+    usage = call.usage
+    return {
+        **{name: getattr(call, name) for name in _PLAIN_CALL_FIELDS},
+        **{name: None if usage is None else getattr(usage, name) for name in _TOKEN_FIELDS},
+        "cost_usd": None if call.cost is None else format(call.cost, "f"),
+        "parts": None if call.parts is None else dict(call.parts),
+    }
+
+
+def call_from_dict(data: Mapping[str, Any]) -> ModelCall:
+    """The inverse of ``call_to_dict``."""
+    measured = data["input_tokens"] is not None
+    return ModelCall(
+        **{name: data[name] for name in _PLAIN_CALL_FIELDS},
+        usage=Usage(**{name: data[name] for name in _TOKEN_FIELDS}) if measured else None,
+        cost=None if data["cost_usd"] is None else Decimal(data["cost_usd"]),
+        parts=data["parts"],
+    )
+
+
+def _number(value: str | int | None) -> int | Decimal | None:
+    return Decimal(value) if isinstance(value, str) else value
+
+
+def _text(value: Decimal | int | None) -> str | int | None:
+    return format(value, "f") if isinstance(value, Decimal) else value
+
+
+def _violation_to_dict(violation: Violation) -> dict[str, Any]:
+    return {
+        "limit": violation.limit,
+        "allowed": _text(violation.allowed),
+        "used": _text(violation.used),
+        "reason": violation.reason,
+    }
+
+
+def _violation_from_dict(data: Mapping[str, Any]) -> Violation:
+    return Violation(
+        limit=data["limit"],
+        allowed=_number(data["allowed"]),
+        used=_number(data["used"]),
+        reason=data["reason"],
+    )
+
+
+def _baseline_to_dict(result: BaselineResult) -> dict[str, Any]:
+    models = result.models
+    return {
+        "status": result.status,
+        "tokens": result.tokens,
+        "cost_usd": _text(result.cost),
+        "models": None
+        if models is None
+        else {
+            name: {each.name: getattr(tokens, each.name) for each in fields(tokens)}
+            for name, tokens in models.items()
+        },
+    }
+
+
+def _baseline_from_dict(data: Mapping[str, Any]) -> BaselineResult:
+    models = data["models"]
+    return BaselineResult(
+        status=data["status"],
+        tokens=data["tokens"],
+        cost=None if data["cost_usd"] is None else Decimal(data["cost_usd"]),
+        models=None if models is None else {name: ModelTokens(**tokens) for name, tokens in models.items()},
+    )
