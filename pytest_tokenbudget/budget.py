@@ -67,8 +67,7 @@ class Budget:
     def over(self, wider: Budget) -> Budget:
         """This budget, each limit that it leaves open taken from a wider one (class, module, ini)."""
         merged = {
-            name: mine if (mine := getattr(self, name)) is not None else getattr(wider, name)
-            for name in LIMIT_NAMES
+            name: mine if (mine := getattr(self, name)) is not None else getattr(wider, name) for name in LIMIT_NAMES
         }
         return Budget(**merged, origins={**wider.origins, **self.origins})
 
@@ -149,20 +148,12 @@ def judge(tally: Tally, budget: Budget | None, *, estimates_count: bool = True) 
         for name, figure in used.items()
         if (allowed := getattr(budget, name)) is not None and figure is not None and figure > allowed
     ]
-    if (
-        budget.max_cost is not None
-        and tally.unpriced_models
-        and not any(v.limit == "max_cost" for v in found)
-    ):
-        found.append(
-            Violation(limit="max_cost", allowed=budget.max_cost, reason=_unpriced(tally.unpriced_models))
-        )
+    if budget.max_cost is not None and tally.unpriced_models and not any(v.limit == "max_cost" for v in found):
+        found.append(Violation(limit="max_cost", allowed=budget.max_cost, reason=_unpriced(tally.unpriced_models)))
     seen = usage.requests + usage.cache_hits
     if budget.min_requests is not None and seen < budget.min_requests:
         found.append(
-            Violation(
-                limit="min_requests", allowed=budget.min_requests, used=seen, reason=_too_few(seen, budget)
-            )
+            Violation(limit="min_requests", allowed=budget.min_requests, used=seen, reason=_too_few(seen, budget))
         )
     if usage.unmeasured_requests:
         found.append(Violation(limit="unmeasured", reason=_unmeasured(tally)))
@@ -214,12 +205,7 @@ def parse_count(value: object) -> int:
         ValueError: it is none; the message says what is allowed.
     """
     allowed = "a whole number >= 0"
-    if (
-        isinstance(value, str)
-        and value.strip().isascii()
-        and value.strip().isdigit()
-        and len(value) <= MAX_DIGITS
-    ):
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and len(value) <= MAX_DIGITS:
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(allowed)
@@ -284,4 +270,6 @@ def _too_few(seen: int, budget: Budget) -> str:
 
 def _unmeasured(tally: Tally) -> str:
     reasons = "; ".join(tally.unmeasured_reasons) or "the provider reported no usage"
-    return f"the usage of {tally.usage.unmeasured_requests} of {tally.usage.requests} requests is not known: {reasons}"
+    return (
+        f"the usage of {tally.usage.unmeasured_requests} of {tally.usage.requests} requests is not known: {reasons}"
+    )

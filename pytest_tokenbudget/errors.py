@@ -51,7 +51,7 @@ class CassetteError(TokenBudgetError):
     """A cassette file can't be used; the message holds its path and the reason."""
 
 
-class ReplayMiss(BaseException):  # noqa: N818 - not an error of the code under test
+class ReplayMiss(BaseException):
     """No recording answers a request of a replayed test.
 
     It is no ``Exception``: code under test that retries or swallows exceptions must neither wait for a
