@@ -40,7 +40,7 @@ class Reading:
 
     Attributes:
         model: the model as the answer names it, else as the request did, else the empty string.
-        provider: who bills, as genai-prices names it (``openai``, ``azure``, ``anthropic``, ``google``, ``aws``, ...).
+        provider: who bills, as genai-prices names it (``openai``, ``azure``, ``anthropic``, ``google``, ...).
         endpoint: the URL's path.
         usage: the tokens that were reported; ``None`` where there were none or they can't be believed.
         request_id: the provider's id of the answer.
