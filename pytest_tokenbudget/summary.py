@@ -1,0 +1,372 @@
+"""A run as one value: the records of its tests and shared fixtures, with rows and totals made from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from decimal import Context, Decimal
+from functools import reduce
+from operator import attrgetter
+from typing import TYPE_CHECKING, TypedDict
+
+from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.record import SharedRecord, Tally, call_to_dict
+from pytest_tokenbudget.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_tokenbudget.budget import Violation
+    from pytest_tokenbudget.record import UsageRecord
+    from pytest_tokenbudget.usage import ModelCall
+
+EXACT = Context(prec=100)
+"""Sums of money are exact, and do not depend on the decimal context that a test may have left behind."""
+
+_COUNT_NAMES = tuple(each.name for each in fields(Usage))
+_COUNTS = attrgetter(*_COUNT_NAMES)
+_NOTHING = (0,) * len(_COUNT_NAMES)
+
+
+class PriceTable(TypedDict):
+    """The price table that costs were worked out with.
+
+    ``source`` and ``version`` name the package, ``date`` is the day of the prices, and ``overrides`` are the
+    models that the user's own price file adds or changes.
+    """
+
+    source: str
+    version: str
+    date: str | None
+    overrides: list[str]
+
+
+class Note(TypedDict):
+    """One line about one test."""
+
+    nodeid: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineSummary:
+    """How the run stands against the baseline file; node ids are sorted.
+
+    Attributes:
+        path: the file, as the user would name it.
+        new: tests without an entry.
+        over: tests above their entry by more than the tolerance.
+        improved: tests below their entry.
+        stale: entries whose tests no longer exist.
+    """
+
+    path: str
+    new: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+    improved: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRow:
+    """What one model of one provider was used for.
+
+    Attributes:
+        provider: who bills; empty where not known.
+        model: the model's name.
+        tally: the sum of its calls, over tests and shared fixtures.
+    """
+
+    provider: str
+    model: str
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """All that the reports of one run say.
+
+    Attributes:
+        plugin_version: the version of pytest-tokenbudget that made it.
+        created: when, in UTC, for example ``2026-11-22T10:00:00Z``.
+        complete: whether the run came to its end; ``False`` in the file written at its start and after an interrupt.
+        prices: the price table.
+        tests: the tests worth listing, in the order in which they ran.
+        shared: fixtures of wider scope, one record for each name and scope, sorted.
+        baseline: how the run stands against the baseline; ``None`` where there is none.
+        run_violations: limits on the whole run that do not hold.
+        price_change: a sentence where today's price table differs from the one of the last report; else ``None``.
+        unused_cassettes: cassette files that no test asked for, sorted.
+    """
+
+    plugin_version: str
+    created: str
+    complete: bool = True
+    prices: PriceTable
+    tests: tuple[UsageRecord, ...] = ()
+    shared: tuple[SharedRecord, ...] = ()
+    baseline: BaselineSummary | None = None
+    run_violations: tuple[Violation, ...] = ()
+    price_change: str | None = None
+    unused_cassettes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(  # noqa: PLR0913 - the parts of one document, all by keyword
+        cls,
+        records: Iterable[UsageRecord],
+        shared: Iterable[SharedRecord] = (),
+        *,
+        plugin_version: str,
+        created: str,
+        prices: PriceTable,
+        complete: bool = True,
+        baseline: BaselineSummary | None = None,
+        run_violations: Iterable[Violation] = (),
+        price_change: str | None = None,
+        unused_cassettes: Iterable[str] = (),
+    ) -> Summary:
+        """Gather a run: keep the tests worth listing, join the records of one fixture that several workers set up.
+
+        Args:
+            records: one for each test (of a test that ran again, the last), in the order in which they ran.
+            shared: what fixtures of wider scope used; several records of one fixture are joined.
+            plugin_version: see the class.
+            created: see the class.
+            prices: see the class.
+            complete: see the class.
+            baseline: see the class.
+            run_violations: see the class.
+            price_change: see the class.
+            unused_cassettes: see the class.
+        """
+        return cls(
+            plugin_version=plugin_version,
+            created=created,
+            complete=complete,
+            prices=prices,
+            tests=tuple(record for record in records if _worth_listing(record)),
+            shared=_join(shared),
+            baseline=baseline,
+            run_violations=tuple(run_violations),
+            price_change=price_change,
+            unused_cassettes=tuple(sorted(set(unused_cassettes))),
+        )
+
+    @property
+    def total(self) -> Tally:
+        """The sum over tests and shared fixtures. It is worked out anew each time."""
+        parts: tuple[UsageRecord | SharedRecord, ...] = (*self.tests, *self.shared)
+        return tally_of(
+            [call for part in parts for call in part.calls], cache_hits=sum(part.cache_hits for part in parts)
+        )
+
+    @property
+    def models(self) -> tuple[ModelRow, ...]:
+        """One row for each provider and model, the dearest first, then by name. It is worked out anew each time."""
+        groups: dict[tuple[str, str], list[ModelCall]] = {}
+        parts: tuple[UsageRecord | SharedRecord, ...] = (*self.tests, *self.shared)
+        for part in parts:
+            for call in part.calls:
+                groups.setdefault((call.provider, call.model), []).append(call)
+        rows = [
+            ModelRow(provider=provider, model=model, tally=tally_of(calls))
+            for (provider, model), calls in groups.items()
+        ]
+        return tuple(sorted(rows, key=lambda row: (-row.tally.known_cost, row.provider, row.model)))
+
+    @property
+    def costliest(self) -> tuple[UsageRecord, ...]:
+        """The tests that called a model or its cache: by known cost, then tokens, then node id."""
+        used = [record for record in self.tests if record.calls or record.cache_hits]
+        return tuple(sorted(used, key=_dearness))
+
+    @property
+    def drift(self) -> tuple[Note, ...]:
+        """Requests that no recording answered."""
+        return tuple(Note(nodeid=each.nodeid, message=line) for each in self.tests for line in each.drift)
+
+    @property
+    def unplayed(self) -> tuple[Note, ...]:
+        """Recordings that a test did not ask for."""
+        return tuple(Note(nodeid=each.nodeid, message=line) for each in self.tests for line in each.unplayed)
+
+    @property
+    def blocked(self) -> tuple[Note, ...]:
+        """Attempts to reach the network from a replayed test."""
+        return tuple(Note(nodeid=each.nodeid, message=line) for each in self.tests for line in each.blocked)
+
+    @property
+    def incidents(self) -> tuple[Note, ...]:
+        """Errors while capturing, in tests and in shared fixtures."""
+        tests = [Note(nodeid=each.nodeid, message=line) for each in self.tests for line in each.incidents]
+        fixtures = [Note(nodeid=fixture_title(each), message=line) for each in self.shared for line in each.incidents]
+        return (*tests, *fixtures)
+
+
+def tally_of(calls: Sequence[ModelCall], *, cache_hits: int = 0) -> Tally:
+    """Add up priced calls: the same figures as ``Tally.of``, several times faster for a whole run."""
+    usages = [call.usage for call in calls if call.usage is not None]
+    columns = [_COUNTS(usage) for usage in usages]
+    sums = columns[0] if len(columns) == 1 else [sum(column) for column in zip(*columns, strict=True)] or _NOTHING
+    counts = dict(zip(_COUNT_NAMES, sums, strict=True))
+    unmeasured = len(calls) - len(usages)
+    counts["requests"] += len(calls)
+    counts["unmeasured_requests"] += unmeasured
+    counts["estimated_requests"] += sum(call.usage is not None and call.source == "estimate" for call in calls)
+    counts["cache_hits"] += cache_hits
+    costs = [call.cost for call in calls if call.cost is not None]
+    unpriced: set[str] = set()
+    if len(costs) < len(usages) + unmeasured:
+        unpriced = {call.model for call in calls if call.cost is None and call.usage is not None}
+    return Tally(
+        usage=Usage(**counts),
+        known_cost=add_usd(costs),
+        known_spent=add_usd([call.cost for call in calls if call.cost is not None and not call.replayed]),
+        unpriced_models=tuple(sorted(unpriced)),
+        spent_unknown=len(costs) < len(calls) and any(call.cost is None and not call.replayed for call in calls),
+        unmeasured_reasons=tuple(
+            sorted({call.reason or "no usage was reported" for call in calls if call.usage is None})
+        )
+        if unmeasured
+        else (),
+    )
+
+
+def add_usd(amounts: Sequence[Decimal]) -> Decimal:
+    """The exact sum of amounts of USD; of none it is 0."""
+    return amounts[0] if len(amounts) == 1 else reduce(EXACT.add, amounts, Decimal(0))
+
+
+def fixture_title(record: SharedRecord) -> str:
+    """A shared fixture as reports name it."""
+    return f"{record.fixture} ({record.scope})" if record.fixture else "outside of tests and fixtures"
+
+
+def overlapping(summaries: Iterable[Summary]) -> tuple[str, ...]:
+    """Node ids that stand in more than one of the summaries, sorted: merged, their usage would count twice."""
+    seen: set[str] = set()
+    twice: set[str] = set()
+    for summary in summaries:
+        ids = {record.nodeid for record in summary.tests}
+        twice |= ids & seen
+        seen |= ids
+    return tuple(sorted(twice))
+
+
+def merge(summaries: Iterable[Summary]) -> Summary:
+    """Join the summaries of the shards of one run; their order does not matter.
+
+    Tests are sorted by node id, and none is dropped (see ``overlapping``). An entry or a cassette is stale or
+    unused only where every shard says so. Limits on the whole run are held against the joined total.
+
+    Raises:
+        ConfigurationError: the shards were priced with different tables, so that their costs do not add up.
+        ValueError: there is nothing to merge.
+    """
+    summaries = list(summaries)
+    if not summaries:
+        raise ValueError("no summaries to merge")
+    tables = sorted({json.dumps([each.prices["source"], each.prices["version"], each.prices["date"]])
+                     for each in summaries})  # fmt: skip
+    if len(tables) > 1:
+        raise ConfigurationError(f"the reports were priced with different tables: {', '.join(tables)}")
+    baselines = [each.baseline for each in summaries if each.baseline is not None]
+    notes = sorted({each.price_change for each in summaries if each.price_change is not None})
+    merged = Summary(
+        plugin_version=max(each.plugin_version for each in summaries),
+        created=max(each.created for each in summaries),
+        complete=all(each.complete for each in summaries),
+        prices={
+            **summaries[0].prices,
+            "overrides": sorted({model for each in summaries for model in each.prices["overrides"]}),
+        },
+        tests=tuple(sorted((record for each in summaries for record in each.tests), key=_canonical)),
+        shared=tuple(
+            replace(
+                record, calls=tuple(sorted(record.calls, key=_canonical_call)), incidents=_sorted(record.incidents)
+            )
+            for record in _join(record for each in summaries for record in each.shared)
+        ),
+        baseline=_merge_baselines(baselines) if baselines else None,
+        price_change=notes[-1] if notes else None,
+        unused_cassettes=_sorted(set.intersection(*(set(each.unused_cassettes) for each in summaries))),
+    )
+    limits = [violation for each in summaries for violation in each.run_violations]
+    return replace(merged, run_violations=_hold_against(merged.total, limits)) if limits else merged
+
+
+def _worth_listing(record: UsageRecord) -> bool:
+    return bool(
+        record.calls
+        or record.cache_hits
+        or record.budget is not None
+        or record.baseline is not None
+        or record.drift
+        or record.blocked
+        or record.unplayed
+        or record.incidents
+        or record.violations
+    )
+
+
+def _dearness(record: UsageRecord) -> tuple[Decimal, int, str]:
+    cost = add_usd([call.cost for call in record.calls if call.cost is not None])
+    tokens = sum(call.usage.total_tokens for call in record.calls if call.usage is not None)
+    return -cost, -tokens, record.nodeid
+
+
+def _join(records: Iterable[SharedRecord]) -> tuple[SharedRecord, ...]:
+    """One record for each fixture and scope, sorted; without those that say nothing."""
+    joined: dict[tuple[str, str], SharedRecord] = {}
+    for record in records:
+        if not (record.calls or record.cache_hits or record.incidents):
+            continue
+        key = (record.fixture, record.scope)
+        known = joined.get(key)
+        joined[key] = (
+            record
+            if known is None
+            else replace(
+                known,
+                calls=known.calls + record.calls,
+                cache_hits=known.cache_hits + record.cache_hits,
+                incidents=known.incidents + record.incidents,
+            )
+        )
+    return tuple(joined[key] for key in sorted(joined))
+
+
+def _merge_baselines(baselines: Sequence[BaselineSummary]) -> BaselineSummary:
+    return BaselineSummary(
+        path=min(each.path for each in baselines),
+        new=_sorted({nodeid for each in baselines for nodeid in each.new}),
+        over=_sorted({nodeid for each in baselines for nodeid in each.over}),
+        improved=_sorted({nodeid for each in baselines for nodeid in each.improved}),
+        # A test that another shard ran is not stale: only what every shard misses is.
+        stale=_sorted(set.intersection(*(set(each.stale) for each in baselines))),
+    )
+
+
+def _hold_against(total: Tally, violations: Sequence[Violation]) -> tuple[Violation, ...]:
+    """The strictest of each limit on the run beside what the joined run used."""
+    strictest: dict[str, Violation] = {}
+    for violation in sorted(violations, key=lambda each: (each.limit, each.allowed is None, each.allowed or 0)):
+        strictest.setdefault(violation.limit, violation)
+    found = []
+    for limit, violation in sorted(strictest.items()):
+        used = total.known_cost if limit.endswith("max_cost") else total.usage.total_tokens
+        known = violation.used is not None and limit.endswith(("max_cost", "max_tokens"))
+        found.append(replace(violation, used=used) if known else violation)
+    return tuple(found)
+
+
+def _sorted(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(texts))
+
+
+def _canonical(record: UsageRecord) -> tuple[str, str]:
+    return record.nodeid, json.dumps(record.to_dict(), sort_keys=True)
+
+
+def _canonical_call(call: ModelCall) -> str:
+    return json.dumps(call_to_dict(call), sort_keys=True)
