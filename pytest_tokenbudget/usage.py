@@ -120,6 +120,7 @@ class ModelCall:
         request_id: the provider's id of the answer, if it has one.
         parts: input tokens by role, scaled to the reported input; ``None`` where not known.
         service_tier: the tier that the answer names (``flex``, ``priority``, ``batch``, ...), which sets the price.
+        request_model: the model, or Azure's deployment, as the request named it; the user's own prices know it too.
         reason: why it is unmeasured or unpriced, for messages.
         prompt: the input, kept to tell where it went; it does not leave the process.
     """
@@ -134,6 +135,7 @@ class ModelCall:
     request_id: str | None = None
     parts: dict[str, int] | None = None
     service_tier: str | None = None
+    request_model: str = ""
     reason: str | None = None
     prompt: Prompt | None = field(default=None, repr=False, compare=False)
 

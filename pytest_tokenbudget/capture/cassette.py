@@ -1,0 +1,301 @@
+"""vcrpy's cassette with an index, strict loading and safe saving. Importing this module imports vcrpy."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import threading
+from collections import defaultdict, deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from vcr import VCR
+from vcr.cassette import Cassette
+from vcr.filters import decode_response
+from vcr.persisters.filesystem import CassetteNotFoundError
+from vcr.serialize import deserialize, serialize
+
+from pytest_tokenbudget.capture import wire
+from pytest_tokenbudget.capture.cassette_check import check_document
+from pytest_tokenbudget.capture.passage import begin, current
+from pytest_tokenbudget.capture.playback import DEFAULT_MATCH, Miss
+from pytest_tokenbudget.capture.scrub import scrub_request, scrub_response, secret_parameter
+from pytest_tokenbudget.errors import CassetteError, ReplayMiss
+from pytest_tokenbudget.files import locked, write_atomically
+
+if TYPE_CHECKING:
+    from vcr.request import Request
+
+    from pytest_tokenbudget.capture.playback import Deck
+
+LOOPBACK = ("localhost", "::1")
+
+
+def open_cassette(deck: Deck) -> TokenCassette:
+    """Open a deck's cassette with the user's ``vcr_config``.
+
+    Raises:
+        CassetteError: the file can't be used.
+    """
+    options = dict(deck.configure())
+    # The rest of these is decided by our own options, markers and layout.
+    for name in ("record_mode", "cassette_library_dir", "path_transformer", "allowed_hosts", "path"):
+        options.pop(name, None)
+    options.setdefault("match_on", deck.match_on)
+    loader = VCR()
+    config = loader.get_merged_config(
+        path=str(deck.path),
+        record_mode="new_episodes" if deck.record == "rewrite" else deck.record,
+        persister=_Files(fresh=deck.record == "rewrite"),
+        **options,
+    )
+    for name in TokenCassette._non_cassette_options:  # noqa: SLF001 - a constant of the class below
+        config.pop(name, None)
+    indexed = tuple(options["match_on"]) == DEFAULT_MATCH and "additional_matchers" not in options
+    cassette = TokenCassette(**config)
+    cassette.deck = deck
+    cassette.indexed = indexed
+    cassette._load()  # noqa: SLF001 - vcrpy's own constructor-and-load is a class method that can't be told of a deck
+    return cassette
+
+
+class TokenCassette(Cassette):  # type: ignore[misc]
+    """A cassette that finds its answer at once, tells the counting, and fails a test whose request it lacks."""
+
+    _non_cassette_options = ("path_transformer", "func_path_generator", "record_on_exception")
+
+    deck: Deck
+    indexed: bool = True
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self._index: dict[tuple[Any, ...], deque[int]] = defaultdict(deque)
+        self._lock = threading.RLock()
+        self._loading = False
+        self._handled = 0
+
+    def _load(self) -> None:
+        self._loading = True
+        try:
+            super()._load()
+        except CassetteError:
+            raise
+        except Exception as error:
+            raise CassetteError(f"{self._path}: not a cassette that vcrpy understands ({error})") from error
+        finally:
+            self._loading = False
+
+    def append(self, request: Request, response: dict[str, Any]) -> None:
+        """Add an exchange: one that was loaded, or one that a real server just answered."""
+        if self._loading:
+            with self._lock:
+                before = len(self.data)
+                super().append(request, response)
+                self._enter_from(before)
+            return
+        _tap(request, response, replayed=False)
+        if _is_local_traffic(request):
+            return
+        with self._lock:
+            before = len(self.data)
+            plain = decode_response(copy.deepcopy(response))
+            super().append(scrub_request(copy.deepcopy(request)), scrub_response(plain))
+            self._handled += 1
+            self._enter_from(before)
+
+    def can_play_response_for(self, request: Request) -> bool:
+        """Whether a recording answers the request."""
+        with self._lock:
+            return bool(super().can_play_response_for(request))
+
+    def play_response(self, request: Request) -> dict[str, Any]:
+        """Hand out the recording, once."""
+        with self._lock:
+            response: dict[str, Any] = super().play_response(request)
+            self._handled += 1
+        # vcrpy's stubs take headers off the dict that they are given.
+        response = {**response, "headers": dict(response.get("headers") or {})}
+        _tap(request, response, replayed=True)
+        return response
+
+    def filter_request(self, request: Request) -> Request | None:
+        """The request as it would be stored; ``None`` for one that is none of the cassette's business."""
+        return None if _is_local_traffic(request) else super().filter_request(request)
+
+    def find_requests_with_most_matches(self, request: Request) -> list[Any]:
+        """vcrpy asks this only to explain a request that it can't answer: that is where the test fails.
+
+        Raises:
+            ReplayMiss: always.
+        """
+        with self._lock:
+            self._handled += 1
+            miss = Miss(
+                method=request.method,
+                url=request.uri,
+                body=body_bytes(request),
+                number=self._handled,
+                reason=self._reason(request),
+            )
+        self.deck.misses.append(miss)
+        raise ReplayMiss(f"no recording in {self._path} answers {miss.method} {miss.url} ({miss.reason})")
+
+    def save(self, *, whole: bool) -> None:
+        """Write the cassette if anything was recorded; one that is not whole beside it, as ``*.partial``."""
+        self._persister.suffix = "" if whole else ".partial"
+        self._save(force=whole and self._persister.fresh and bool(self.data))
+
+    def unplayed(self) -> tuple[str, ...]:
+        """The loaded recordings that were not asked for, each one line."""
+        with self._lock:
+            return tuple(
+                f"{request.method} {request.uri}"
+                for index, (request, _) in enumerate(self.data[: self._loaded_count])
+                if not self.play_counts[index]
+            )
+
+    def _responses(self, request: Request) -> Any:
+        if not self.indexed:
+            yield from super()._responses(request)
+            return
+        request = self._before_record_request(request)
+        if request is None:
+            return
+        waiting = self._index.get(request_key(request))
+        if not waiting:
+            return
+        # Played recordings are dropped from the front, so that the cost does not grow with the cassette.
+        while len(waiting) > 1 and self.play_counts[waiting[0]]:
+            waiting.popleft()
+        index = waiting[0]
+        yield index, self.data[index][1]
+
+    def _enter_from(self, start: int) -> None:
+        if self.indexed:
+            for index in range(start, len(self.data)):
+                self._index[request_key(self.data[index][0])].append(index)
+
+    def _reason(self, request: Request) -> str:
+        if not self.rewound and not len(self):
+            return "missing"
+        return "played" if any(True for _ in self._responses(request)) else "drift"
+
+
+def request_key(request: Request) -> tuple[Any, ...]:
+    """What two requests must have in common to be the same: method, URL without secrets, and body as JSON."""
+    parts = urlsplit(request.uri)
+    query = tuple(pair for pair in request.query if not secret_parameter(pair[0]))
+    return (
+        request.method,
+        request.scheme,
+        request.host,
+        request.port,
+        parts.path or "/",
+        query,
+        canonical_body(request),
+    )
+
+
+def canonical_body(request: Request) -> bytes:
+    """The body in the one form that equal JSON has: sorted keys, no blanks, whole numbers as such."""
+    body = request._body if isinstance(request._body, dict | list) else body_bytes(request)  # noqa: SLF001
+    if isinstance(body, bytes):
+        if body[:1] not in (b"{", b"["):
+            return _without_boundary(body)
+        try:
+            body = json.loads(body)
+        except (ValueError, RecursionError):
+            return bytes(body)
+    try:
+        return json.dumps(_whole(body), sort_keys=True, separators=(",", ":"), default=str).encode()
+    except RecursionError:
+        return body_bytes(request)
+
+
+def body_bytes(request: Request) -> bytes:
+    """The request's body as bytes, whatever form the client gave it."""
+    body = request.body
+    if body is None:
+        return b""
+    if isinstance(body, bytes | bytearray):
+        return bytes(body)
+    if isinstance(body, str):
+        return body.encode()
+    if hasattr(body, "read"):
+        return bytes(body.read())
+    if isinstance(body, dict):
+        return json.dumps(body, sort_keys=True, default=str).encode()
+    return b"".join(part if isinstance(part, bytes) else str(part).encode() for part in body)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _whole(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return value
+
+
+def _without_boundary(body: bytes) -> bytes:
+    # Each client draws a new multipart boundary for each request; it stands at the body's start.
+    if not body.startswith(b"--"):
+        return body
+    boundary = body.split(b"\r\n", 1)[0][2:]
+    return body.replace(boundary, b"boundary") if boundary else body
+
+
+def _is_local_traffic(request: Request) -> bool:
+    """Talk with a server of the test's own, which is no model: it is neither recorded nor stopped."""
+    host = request.host or ""
+    local = host in LOOPBACK or host.startswith("127.")
+    return local and not wire.recognise(request.method, request.uri)
+
+
+def _tap(request: Request, response: dict[str, Any], *, replayed: bool) -> None:
+    """Count an exchange of a client that is not httpx; for httpx, only note that it was played back."""
+    passage = current.get()
+    if passage is not None:
+        passage.replayed = replayed
+        return
+    passage = begin(request.method, request.uri, body_bytes(request))
+    if passage is None:
+        return
+    passage.replayed = replayed
+    body = (response.get("body") or {}).get("string") or b""
+    headers = {
+        str(name).lower(): values if isinstance(values, str) else ", ".join(map(str, values))
+        for name, values in (response.get("headers") or {}).items()
+    }
+    passage.answer(response["status"]["code"], headers)
+    passage.feed(body.encode() if isinstance(body, str) else bytes(body))
+    passage.finish(complete=True)
+
+
+class _Files:
+    """vcrpy's persister: strict when it reads, whole or not at all when it writes."""
+
+    def __init__(self, *, fresh: bool) -> None:
+        self.fresh = fresh
+        self.suffix = ""
+
+    def load_cassette(self, path: str, serializer: Any) -> Any:
+        if self.fresh:
+            raise CassetteNotFoundError
+        text = check_document(path)
+        if text is None:
+            raise CassetteNotFoundError
+        return deserialize(text, serializer)
+
+    def save_cassette(self, path: str, cassette_dict: dict[str, Any], serializer: Any) -> None:
+        target = Path(path + self.suffix)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        data = serialize(cassette_dict, serializer)
+        with locked(target):
+            write_atomically(target, data.encode("utf-8"))
+        if not self.suffix:
+            with contextlib.suppress(FileNotFoundError):
+                Path(path + ".partial").unlink()

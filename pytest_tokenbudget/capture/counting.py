@@ -1,0 +1,190 @@
+"""From what was seen to one call in the ledger: HTTP is the truth, LangChain's callback adds what HTTP can't know.
+
+A callback's run is *explained* by an exchange when the exchange was sent in the run's context, or carries the run's
+response id, or went to the same model while the run lasted (``generate`` of three prompts is three runs and one
+request). An explained run adds nothing, unless the exchange itself could not be measured. An unexplained run, of a
+model that uses no HTTP, counts when it reports its usage.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from pytest_tokenbudget.capture import wire
+from pytest_tokenbudget.capture.wire.exchange import Exchange
+from pytest_tokenbudget.usage import ModelCall
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from pytest_tokenbudget.capture.passage import Passage
+    from pytest_tokenbudget.capture.wire.exchange import Reading
+    from pytest_tokenbudget.ledger import Billing, Ledger
+    from pytest_tokenbudget.usage import Usage
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """An exchange, kept to explain callbacks.
+
+    Attributes:
+        started: when it was sent, on the monotonic clock.
+        models: the names that it goes by.
+        call: its call in the ledger.
+    """
+
+    started: float
+    models: frozenset[str]
+    call: ModelCall
+
+
+@dataclass(slots=True)
+class Traces:
+    """The exchanges of one account."""
+
+    all: list[Seen] = field(default_factory=list)
+    by_run: dict[UUID, list[Seen]] = field(default_factory=lambda: defaultdict(list))
+    by_id: dict[str, Seen] = field(default_factory=dict)
+    background: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A LangChain model run that has started.
+
+    Attributes:
+        run_id: LangChain's id of it.
+        bill: where its usage goes.
+        model: the model's name as LangChain knows it.
+        provider: the provider's name as LangChain knows it.
+        started: when it started, on the monotonic clock.
+    """
+
+    run_id: UUID
+    bill: Billing
+    model: str
+    provider: str
+    started: float
+
+
+_run: ContextVar[UUID | None] = ContextVar("pytest_tokenbudget_run", default=None)
+_traces: WeakKeyDictionary[Ledger, Traces] = WeakKeyDictionary()
+
+
+def current_run() -> UUID | None:
+    """The LangChain run that this context is in, as far as it is known."""
+    return _run.get()
+
+
+def enter_run(run_id: UUID) -> None:
+    """Note that this context sends requests for a LangChain run from now on."""
+    _run.set(run_id)
+
+
+def count_exchange(passage: Passage, exchange: Exchange) -> None:
+    """Enter what an exchange used into the ledger; nothing where it was no model request."""
+    reading = wire.read(exchange)
+    if reading is None or reading.pending:
+        return
+    traces = _traces_of(passage.bill)
+    # Background work of the responses API is polled: the same answer comes with every GET after it is done.
+    if reading.request_id is not None and "/responses" in reading.endpoint:
+        if exchange.method == "GET" and reading.request_id in traces.background:
+            return
+        traces.background.add(reading.request_id)
+    call = _measure(reading, replayed=passage.replayed)
+    passage.bill.add(call)
+    seen = Seen(passage.started, frozenset({reading.model, reading.request_model} - {""}), call)
+    traces.all.append(seen)
+    if passage.run_id is not None:
+        traces.by_run[passage.run_id].append(seen)
+    if reading.request_id is not None:
+        traces.by_id[reading.request_id] = seen
+
+
+def count_unanswered(passage: Passage, why: str) -> None:
+    """Enter a request that was sent and not answered: the provider may bill it, so its usage is unknown."""
+    reading = wire.read(
+        Exchange(method=passage.method, url=passage.url, request_body=passage.request_body, complete=False)
+    )
+    if reading is not None:
+        passage.bill.add(
+            ModelCall(
+                model=reading.model or reading.request_model,
+                provider=reading.provider,
+                endpoint=reading.endpoint,
+                reason=f"the request was sent and no answer was read ({why})",
+            )
+        )
+
+
+def count_run(run: Run, *, usage: Usage | None, cache_hit: bool, model: str, request_ids: frozenset[str]) -> None:
+    """Enter what a LangChain run reports, unless an exchange explains it."""
+    if cache_hit:
+        run.bill.add_cache_hit()
+        return
+    traces = _traces_of(run.bill)
+    own = traces.by_run.get(run.run_id, []) + [traces.by_id[each] for each in request_ids if each in traces.by_id]
+    if own:
+        last = own[-1]
+        if usage is not None and (last.call.usage is None or last.call.estimated):
+            better = replace(last.call, usage=usage, source="callback", reason=None)
+            run.bill.replace(last.call, better)
+            last.call = better
+        return
+    if usage is None or _explained_by_time(run, model, traces):
+        return
+    run.bill.add(
+        ModelCall(
+            model=model or run.model,
+            provider=run.provider,
+            usage=usage,
+            source="callback",
+            request_id=next(iter(request_ids), None),
+        )
+    )
+
+
+def _explained_by_time(run: Run, model: str, traces: Traces) -> bool:
+    names = {run.model, model} - {""}
+    for seen in reversed(traces.all):
+        if seen.started < run.started:
+            return False
+        if names & seen.models:
+            return True
+    return False
+
+
+def _traces_of(bill: Billing) -> Traces:
+    return _traces.setdefault(bill.ledgers[0], Traces())
+
+
+def _measure(reading: Reading, *, replayed: bool) -> ModelCall:
+    call = ModelCall(
+        model=reading.model or reading.request_model,
+        provider=reading.provider,
+        endpoint=reading.endpoint,
+        usage=reading.usage,
+        replayed=replayed,
+        request_id=reading.request_id,
+        service_tier=reading.service_tier,
+        reason=reading.reason if reading.usage is None else None,
+        prompt=reading.prompt,
+    )
+    if reading.usage is not None:
+        return call
+    from pytest_tokenbudget.capture.estimate import estimate_usage  # noqa: PLC0415 - tiktoken, only where needed
+
+    estimate = estimate_usage(reading)
+    return call if estimate is None else replace(call, usage=estimate, source="estimate", reason=None)
+
+
+def start_run(run_id: UUID, bill: Billing, model: str, provider: str) -> Run:
+    """Note that a LangChain model run starts here and now."""
+    enter_run(run_id)
+    return Run(run_id, bill, model, provider, time.monotonic())

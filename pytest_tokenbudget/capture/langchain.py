@@ -1,0 +1,195 @@
+"""The LangChain callback: registered once per process, it tells what HTTP cannot.
+
+Source: ``langchain_core.tracers.context.register_configure_hook`` and ``langchain_core.callbacks``.
+"""
+
+from __future__ import annotations
+
+import functools
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from pytest_tokenbudget.capture import counting
+from pytest_tokenbudget.ledger import billing
+from pytest_tokenbudget.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+    from uuid import UUID
+
+    from langchain_core.outputs import LLMResult
+
+MAX_TOKENS = 10**9
+"""A count above this is no count."""
+
+
+def register_handler(context: ModuleType) -> None:
+    """Let every callback manager of this process carry the handler."""
+    if not hasattr(context, "__tokenbudget__"):
+        context.__tokenbudget__ = True  # type: ignore[attr-defined]
+        # A default, not a value: threads and tasks that were started long ago see it too.
+        variable = ContextVar("pytest_tokenbudget_handler", default=_make_handler())
+        context.register_configure_hook(variable, inheritable=True)
+
+
+def watch_cache(llms: ModuleType) -> None:
+    """See the cache hits of completion models, which fire no callback."""
+    for name, make in (("get_prompts", _counted), ("aget_prompts", _counted_async)):
+        original = getattr(llms, name, None)
+        if original is not None and not hasattr(original, "__tokenbudget__"):
+            wrapped = make(original)
+            wrapped.__tokenbudget__ = True
+            setattr(llms, name, wrapped)
+
+
+def _counted(get_prompts: Any) -> Any:
+    @functools.wraps(get_prompts)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        found = get_prompts(*args, **kwargs)
+        _count_hits(found)
+        return found
+
+    return counted
+
+
+def _counted_async(aget_prompts: Any) -> Any:
+    @functools.wraps(aget_prompts)
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        found = await aget_prompts(*args, **kwargs)
+        _count_hits(found)
+        return found
+
+    return counted
+
+
+def _count_hits(found: Any) -> None:
+    if (bill := billing()) is not None:
+        for _ in found[0]:
+            bill.add_cache_hit()
+
+
+def _make_handler() -> Any:
+    from langchain_core.callbacks.base import BaseCallbackHandler  # noqa: PLC0415 - LangChain is being imported now
+
+    class UsageHandler(BaseCallbackHandler):
+        """Tells the counting which runs there are and what they report."""
+
+        run_inline = True  # else every async event is a hop into an executor, in another context
+        raise_error = False
+        # A handler that sees chains slows every chain.
+        ignore_chain = True
+        ignore_agent = True
+        ignore_retriever = True
+        ignore_retry = True
+        ignore_custom_event = True
+
+        def __init__(self) -> None:
+            self._runs: dict[UUID, counting.Run] = {}
+
+        def __copy__(self) -> UsageHandler:
+            return self
+
+        def __deepcopy__(self, memo: dict[int, Any]) -> UsageHandler:
+            return self
+
+        def __reduce__(self) -> str:
+            return "HANDLER"
+
+        def on_chat_model_start(
+            self, serialized: dict[str, Any], messages: Any, *, run_id: UUID, **kwargs: Any
+        ) -> None:
+            # Without this method LangChain renders every message to text, only to call on_llm_start.
+            self._start(run_id, kwargs)
+
+        def on_llm_start(self, serialized: dict[str, Any], prompts: Any, *, run_id: UUID, **kwargs: Any) -> None:
+            self._start(run_id, kwargs)
+
+        def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+            run = self._runs.pop(run_id, None)
+            if run is None:
+                return
+            try:
+                _count(run, response)
+            except Exception as error:  # noqa: BLE001 - LangChain would swallow it; silence is not success
+                run.bill.add_incident(f"the LangChain callback failed: {error!r}")
+
+        def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+            self._runs.pop(run_id, None)
+
+        def _start(self, run_id: UUID, kwargs: Mapping[str, Any]) -> None:
+            if (bill := billing()) is None:
+                return
+            metadata = kwargs.get("metadata") or {}
+            model = metadata.get("ls_model_name") or _model_of(kwargs.get("invocation_params") or {})
+            provider = metadata.get("ls_provider") or ""
+            self._runs[run_id] = counting.start_run(run_id, bill, str(model or ""), str(provider))
+
+    handler = UsageHandler()
+    globals()["HANDLER"] = handler
+    return handler
+
+
+def _model_of(params: Mapping[str, Any]) -> str:
+    return str(params.get("model") or params.get("model_name") or "")
+
+
+def _count(run: counting.Run, response: LLMResult) -> None:
+    messages = [
+        message
+        for generations in response.generations
+        for generation in generations
+        if (message := getattr(generation, "message", None)) is not None
+    ]
+    reported = next(
+        (metadata for message in messages if (metadata := getattr(message, "usage_metadata", None))), None
+    )
+    output = response.llm_output or {}
+    described = getattr(messages[0], "response_metadata", {}) if messages else {}
+    counting.count_run(
+        run,
+        usage=_usage_of(reported) if reported else _usage_of(output.get("token_usage") or output.get("usage")),
+        # LangChain zeroes the cost of what comes from its cache, and marks nothing else so.
+        cache_hit=bool(reported) and dict(reported or {}).get("total_cost") == 0,
+        model=_model_of(described) or _model_of(output),
+        request_ids=frozenset(
+            identity
+            for message in messages
+            for identity in (getattr(message, "id", None), _id_of(message))
+            if isinstance(identity, str)
+        ),
+    )
+
+
+def _id_of(message: Any) -> str | None:
+    identity = (getattr(message, "response_metadata", None) or {}).get("id")
+    return identity if isinstance(identity, str) else None
+
+
+def _usage_of(reported: Any) -> Usage | None:
+    """LangChain's usage metadata, or OpenAI's token usage, read strictly; ``None`` where it can't be believed."""
+    if not isinstance(reported, dict):
+        return None
+    inputs = reported.get("input_tokens", reported.get("prompt_tokens"))
+    outputs = reported.get("output_tokens", reported.get("completion_tokens"))
+    into = reported.get("input_token_details") or reported.get("prompt_tokens_details") or {}
+    out = reported.get("output_token_details") or reported.get("completion_tokens_details") or {}
+    counts = {
+        "input_tokens": inputs,
+        "output_tokens": outputs,
+        "cached_input_tokens": _first(into, "cache_read", "flex_cache_read", "priority_cache_read", "cached_tokens"),
+        "cache_write_tokens": _first(into, "cache_creation"),
+        "reasoning_tokens": _first(out, "reasoning", "flex_reasoning", "priority_reasoning", "reasoning_tokens"),
+        "input_audio_tokens": _first(into, "audio", "audio_tokens"),
+        "output_audio_tokens": _first(out, "audio", "audio_tokens"),
+    }
+    if not all(type(count) is int and 0 <= count <= MAX_TOKENS for count in counts.values()):
+        return None
+    usage = Usage(**counts)
+    return usage if usage.total_tokens else None
+
+
+def _first(details: Any, *names: str) -> Any:
+    if not isinstance(details, dict):
+        return 0
+    return next((value for name in names if (value := details.get(name)) is not None), 0)

@@ -1,0 +1,176 @@
+"""The deck: one cassette of one test or fixture, opened only when a request comes.
+
+While a deck is active, httpx and httpx2 ask it at the edge of the network (see ``transport``); every other client is
+covered by vcrpy's own stubs. Nothing here imports vcrpy before it is needed.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_tokenbudget.errors import CassetteError, ReplayMiss
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+    from types import ModuleType
+
+    from pytest_tokenbudget.capture.cassette import TokenCassette
+
+OTHER_CLIENTS = ("http.client", "aiohttp")
+"""Modules below every HTTP client but httpx that vcrpy knows; where neither is loaded there is nothing to cover."""
+
+DEFAULT_MATCH = ("method", "scheme", "host", "port", "path", "query", "body")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Miss:
+    """A request that no recording answers.
+
+    Attributes:
+        method: its method.
+        url: where it went.
+        body: what it sent.
+        number: the how-manieth request of its test it was, from 1.
+        reason: ``missing`` (no cassette), ``played`` (each recording of it has been used) or ``drift``.
+    """
+
+    method: str
+    url: str
+    body: bytes
+    number: int
+    reason: str
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Deck:
+    """Where one test's requests are played back from, or recorded to.
+
+    Attributes:
+        path: the cassette file.
+        record: vcrpy's record mode, or ``rewrite``.
+        match_on: vcrpy matchers.
+        configure: gives the user's ``vcr_config``, when the cassette is opened.
+        misses: requests that had no answer.
+        fault: why the file can't be used.
+    """
+
+    path: Path
+    record: str = "none"
+    match_on: tuple[str, ...] = DEFAULT_MATCH
+    configure: Callable[[], Mapping[str, Any]] = dict
+    misses: list[Miss] = field(default_factory=list)
+    fault: str | None = None
+    _cassette: TokenCassette | None = None
+    _covers: ExitStack | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def live(self) -> bool:
+        """Whether requests may reach a real server."""
+        return self.record != "none"
+
+    @property
+    def used(self) -> bool:
+        """Whether any request came."""
+        return self._cassette is not None
+
+    @property
+    def cassette(self) -> TokenCassette:
+        """The cassette, read when first asked for.
+
+        Raises:
+            ReplayMiss: the file can't be used; ``fault`` says why.
+        """
+        with self._lock:
+            if self._cassette is None:
+                from pytest_tokenbudget.capture.cassette import open_cassette  # noqa: PLC0415 - imports vcrpy
+
+                if self.fault is not None:
+                    raise ReplayMiss(self.fault)
+                try:
+                    self._cassette = open_cassette(self)
+                except CassetteError as error:
+                    self.fault = str(error)
+                    raise ReplayMiss(self.fault) from error
+            return self._cassette
+
+    def handle(self, send: Callable[..., Any], transport: Any, request: Any, library: ModuleType) -> Any:
+        """Answer a request of httpx or httpx2."""
+        from vcr.stubs.httpx_stubs import vcr_handle_request  # noqa: PLC0415 - slow, and needed only now
+
+        return vcr_handle_request(self.cassette, send, library)(transport, request)
+
+    async def handle_async(self, send: Callable[..., Any], transport: Any, request: Any, library: ModuleType) -> Any:
+        """Answer a request of an asynchronous client."""
+        from vcr.stubs.httpx_stubs import vcr_handle_async_request  # noqa: PLC0415 - slow, and needed only now
+
+        return await vcr_handle_async_request(self.cassette, send, library)(transport, request)
+
+    def cover(self) -> None:
+        """Put vcrpy's stubs under the clients that are not httpx. Once per deck; taken away by ``eject``."""
+        with self._lock:
+            if self._covers is not None:
+                return
+            self._covers = ExitStack()
+            from vcr.patch import CassettePatcherBuilder  # noqa: PLC0415 - slow, and needed only now
+
+            self.cassette.skip_patchers = ("httpx", "httpx2")
+            for patcher in CassettePatcherBuilder(self.cassette).build():
+                self._covers.enter_context(patcher)
+
+    def eject(self) -> None:
+        """Take the stubs away again."""
+        with self._lock:
+            covers, self._covers = self._covers, None
+        if covers is not None:
+            covers.close()
+
+    def save(self, *, whole: bool) -> None:
+        """Write what was recorded.
+
+        Args:
+            whole: the recording is good; otherwise the old file stays and this one is kept as ``*.partial``.
+        """
+        if self.live and self._cassette is not None:
+            self._cassette.save(whole=whole)
+
+    def unplayed(self) -> tuple[str, ...]:
+        """The recordings that were not asked for, each one line."""
+        return () if self._cassette is None else self._cassette.unplayed()
+
+
+_active: list[Deck] = []
+
+
+def active_deck() -> Deck | None:
+    """The deck that answers now; ``None`` where requests go where they always went."""
+    return _active[-1] if _active else None
+
+
+@contextmanager
+def insert(deck: Deck) -> Iterator[Deck]:
+    """Let a deck answer for the length of a block."""
+    _active.append(deck)
+    try:
+        if any(name in sys.modules for name in OTHER_CLIENTS):
+            deck.cover()
+        yield deck
+    finally:
+        _active.remove(deck)
+        deck.eject()
+
+
+def cover_other_clients(_module: ModuleType) -> None:
+    """A client that is not httpx is being imported while a deck is active."""
+    # vcrpy imports every client itself; the deck that imports vcrpy covers them when it is done.
+    if (deck := active_deck()) is not None and "vcr.patch" not in sys.modules:
+        deck.cover()
+
+
+def cover_tiktoken(_registry: ModuleType) -> None:
+    """Tiktoken is being imported; see ``vocabulary`` for what replayed tests get of it."""

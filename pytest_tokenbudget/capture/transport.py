@@ -1,0 +1,176 @@
+"""Where HTTP answers pass by: httpx and httpx2, any client, any thread, sync and async, whole and streamed.
+
+Two places of each library are wrapped, once per process. ``Client.send`` is above every way to fake a transport, so
+each request is seen exactly once, whoever answers it. ``HTTPTransport.handle_request`` is where the network begins:
+there a replayed test gets its recording instead.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from pytest_tokenbudget.capture.passage import begin, current
+from pytest_tokenbudget.capture.playback import active_deck
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from types import ModuleType
+
+    from pytest_tokenbudget.capture.passage import Passage
+
+
+def hook_client_library(module: ModuleType) -> None:
+    """Wrap httpx or httpx2; does nothing where that was done before."""
+    tees = _tee_streams(module)
+    _wrap(module.Client, "send", lambda send: _tapped_send(send, tees[0]))
+    _wrap(module.AsyncClient, "send", lambda send: _tapped_async_send(send, tees[1]))
+    _wrap(module.HTTPTransport, "handle_request", lambda handle: _replayed_handle(handle, module))
+    _wrap(module.AsyncHTTPTransport, "handle_async_request", lambda handle: _replayed_async_handle(handle, module))
+
+
+def _wrap(owner: type, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    original = getattr(owner, name)
+    if not hasattr(original, "__tokenbudget__"):
+        wrapped = make(original)
+        wrapped.__tokenbudget__ = True  # type: ignore[attr-defined]
+        setattr(owner, name, wrapped)
+
+
+def _tapped_send(send: Callable[..., Any], tee: type) -> Callable[..., Any]:
+    @functools.wraps(send)
+    def tapped(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        passage = begin(request.method, str(request.url), _request_body(request))
+        if passage is None:
+            return send(self, request, *args, **kwargs)
+        token = current.set(passage)
+        try:
+            response = send(self, request, *args, **kwargs)
+        except BaseException as error:
+            passage.fail(error)
+            raise
+        finally:
+            current.reset(token)
+        _watch(passage, response, tee)
+        return response
+
+    return tapped
+
+
+def _tapped_async_send(send: Callable[..., Awaitable[Any]], tee: type) -> Callable[..., Any]:
+    @functools.wraps(send)
+    async def tapped(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        passage = begin(request.method, str(request.url), _request_body(request))
+        if passage is None:
+            return await send(self, request, *args, **kwargs)
+        token = current.set(passage)
+        try:
+            response = await send(self, request, *args, **kwargs)
+        except BaseException as error:
+            passage.fail(error)
+            raise
+        finally:
+            current.reset(token)
+        _watch(passage, response, tee)
+        return response
+
+    return tapped
+
+
+def _request_body(request: Any) -> bytes:
+    try:
+        return bytes(request.content)
+    except Exception:  # noqa: BLE001 - a body that streams upwards can't be looked at without eating it
+        return b""
+
+
+def _watch(passage: Passage, response: Any, tee: type) -> None:
+    headers = {str(name).lower(): str(value) for name, value in response.headers.items()}
+    if hasattr(response, "_content"):
+        # httpx has read and decoded the body already.
+        headers.pop("content-encoding", None)
+        passage.answer(response.status_code, headers)
+        passage.feed(response.content)
+        passage.finish(complete=True)
+        return
+    passage.answer(response.status_code, headers)
+    response.stream = tee(response.stream, passage)
+
+
+def _tee_streams(module: ModuleType) -> tuple[type, type]:
+    """Byte streams of the library's own kinds that pass every chunk on and note it."""
+
+    class Tee(module.SyncByteStream):  # type: ignore[name-defined, misc]
+        def __init__(self, stream: Any, passage: Passage) -> None:
+            self._stream = stream
+            self._passage = passage
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stream, name)
+
+        def __iter__(self) -> Iterator[bytes]:
+            for chunk in self._stream:
+                self._passage.feed(chunk)
+                yield chunk
+            self._passage.finish(complete=True)
+
+        def close(self) -> None:
+            try:
+                self._stream.close()
+            finally:
+                self._passage.finish(complete=False)
+
+    class AsyncTee(module.AsyncByteStream):  # type: ignore[name-defined, misc]
+        def __init__(self, stream: Any, passage: Passage) -> None:
+            self._stream = stream
+            self._passage = passage
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stream, name)
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for chunk in self._stream:
+                self._passage.feed(chunk)
+                yield chunk
+            self._passage.finish(complete=True)
+
+        async def aclose(self) -> None:
+            try:
+                await self._stream.aclose()
+            finally:
+                self._passage.finish(complete=False)
+
+    return Tee, AsyncTee
+
+
+def _replayed_handle(handle: Callable[..., Any], module: ModuleType) -> Callable[..., Any]:
+    def sent(self: Any, request: Any) -> Any:
+        _mark_sent()
+        return handle(self, request)
+
+    @functools.wraps(handle)
+    def replayed(self: Any, request: Any) -> Any:
+        if (deck := active_deck()) is not None:
+            return deck.handle(sent, self, request, module)
+        return sent(self, request)
+
+    return replayed
+
+
+def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType) -> Callable[..., Any]:
+    async def sent(self: Any, request: Any) -> Any:
+        _mark_sent()
+        return await handle(self, request)
+
+    @functools.wraps(handle)
+    async def replayed(self: Any, request: Any) -> Any:
+        if (deck := active_deck()) is not None:
+            return await deck.handle_async(sent, self, request, module)
+        return await sent(self, request)
+
+    return replayed
+
+
+def _mark_sent() -> None:
+    if (passage := current.get()) is not None:
+        passage.sent = True
