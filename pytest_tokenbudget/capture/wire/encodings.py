@@ -13,7 +13,9 @@ MAX_BODY = 64 * 1024 * 1024
 """Bytes of one answer that are looked at; no model's answer is larger, a decompression bomb is."""
 
 _MAX_LAYERS = 2
+_MAX_MEMBERS = 64
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_EVENT_STREAM = b"\x00\x00"
 _PLAIN_STARTS = (b"{", b"[", b"data:", b"event:", b"id:", b"retry:", b":")
 
 
@@ -32,6 +34,8 @@ def decode_body(body: bytes, headers: Mapping[str, str], *, complete: bool) -> b
     """
     named = [each.strip().lower() for each in headers.get("content-encoding", "").split(",")]
     layers = [each for each in named if each not in {"", "identity"}]
+    if len(body) > MAX_BODY:
+        raise UnreadableError("the body is larger than 64 MiB")
     if len(layers) > _MAX_LAYERS:
         raise UnreadableError("the body is encoded more than twice")
     for layer in reversed(layers):
@@ -43,18 +47,18 @@ def decode_body(body: bytes, headers: Mapping[str, str], *, complete: bool) -> b
         if not body.startswith(_GZIP):
             break
         body = _unpack("gzip", body, complete=complete)
-    if len(body) > MAX_BODY:
-        raise UnreadableError("the body is larger than 64 MiB")
     return body
 
 
 def _looks_plain(body: bytes) -> bool:
     start = body[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
-    return start.startswith(_PLAIN_STARTS)
+    return start.startswith(_PLAIN_STARTS) or body.startswith(_EVENT_STREAM)
 
 
 def _unpack(encoding: str, body: bytes, *, complete: bool) -> bytes:
     if encoding in {"gzip", "x-gzip"}:
+        if not body.startswith(_GZIP):
+            return body
         return _inflate(body, (31,), complete=complete)
     if encoding == "deflate":
         # Servers send both the zlib form that the standard asks for and the bare one.
@@ -77,7 +81,7 @@ def _inflate(body: bytes, windows: tuple[int, ...], *, complete: bool) -> bytes:
 
 def _inflate_members(body: bytes, window: int, *, complete: bool) -> bytes:
     unpacked = bytearray()
-    while body:
+    for _ in range(_MAX_MEMBERS):
         inflater = zlib.decompressobj(window)
         unpacked += inflater.decompress(body, MAX_BODY + 1 - len(unpacked))
         if len(unpacked) > MAX_BODY:
@@ -87,8 +91,10 @@ def _inflate_members(body: bytes, window: int, *, complete: bool) -> bytes:
                 raise UnreadableError("the compressed body is cut short")
             break
         body = inflater.unused_data
-        if window == 31 and not body.startswith(_GZIP):  # noqa: PLR2004 - zlib's number for gzip
-            break
+        if not body.startswith(_GZIP):
+            return bytes(unpacked)
+    if complete:
+        raise UnreadableError("the compressed body has too many parts")
     return bytes(unpacked)
 
 
@@ -134,7 +140,9 @@ def _unzstd(body: bytes, *, complete: bool) -> bytes:
 def _unzstd_standard(library: Any, body: bytes, *, complete: bool) -> bytes:
     unpacked = bytearray()
     try:
-        while body.startswith(_ZSTD):
+        for _ in range(_MAX_MEMBERS):
+            if not body.startswith(_ZSTD):
+                break
             decoder = library.ZstdDecompressor()
             unpacked += decoder.decompress(body, max_length=MAX_BODY + 1 - len(unpacked))
             if len(unpacked) > MAX_BODY:

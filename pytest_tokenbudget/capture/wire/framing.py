@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MAX_EVENTS = 1_000_000
+_MAX_RUN_TOGETHER = 1_000
 _SSE_STARTS = ("data:", "event:", "id:", "retry:", ":")
 _PRELUDE = struct.Struct(">III")
 _FRAME_OVERHEAD = 16
@@ -78,7 +79,7 @@ def parse_frames(body: bytes) -> Frames:
     try:
         document = parse_json(text)
     except UnreadableError:
-        lines = text.splitlines() if text.startswith("{") else _open_array(text)
+        lines = iter(text.split("\n")) if text.startswith("{") else _open_array(text)
         frames = _collect((("", line) for line in lines), streamed=True)
         if not frames.events:
             raise
@@ -93,14 +94,14 @@ def parse_frames(body: bytes) -> Frames:
 def _collect(pieces: Iterator[tuple[str, str]], *, streamed: bool) -> Frames:
     events: list[Event] = []
     done, intact = False, True
-    for name, text in pieces:
+    for number, (name, text) in enumerate(pieces):
+        if number >= _MAX_EVENTS:
+            raise UnreadableError("the stream has more than a million events")
         if not text.strip():
             continue
         if text.strip() == "[DONE]":
             done = True
             continue
-        if len(events) >= _MAX_EVENTS:
-            raise UnreadableError("the stream has more than a million events")
         found = _parse_piece(text)
         intact = intact and found is not None
         events += [Event(name, each) for each in found or ()]
@@ -112,7 +113,7 @@ def _parse_piece(text: str) -> list[dict[str, Any]] | None:
         document = parse_json(text)
     except UnreadableError:
         lines = text.split("\n")
-        if len(lines) == 1:
+        if not 1 < len(lines) <= _MAX_RUN_TOGETHER:
             return None
         # Servers that forget the blank line between two events run them into one.
         parsed = [_parse_piece(line) or [] for line in lines if line.strip() not in {"", "[DONE]"}]

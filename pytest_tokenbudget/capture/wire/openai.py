@@ -12,6 +12,7 @@ from pytest_tokenbudget.capture.wire.counts import (
     settle_output,
 )
 from pytest_tokenbudget.capture.wire.prompts import build_text_prompt
+from pytest_tokenbudget.capture.wire.providers import name_provider
 from pytest_tokenbudget.capture.wire.traffic import make_reading, read_objects, read_text, read_tier
 from pytest_tokenbudget.usage import Prompt
 
@@ -110,7 +111,8 @@ def read_embeddings(traffic: Traffic) -> Reading | None:
 
 def read_media(traffic: Traffic) -> Reading | None:
     """Read a request for images, a transcription or speech; only some models report usage for these."""
-    if not (traffic.request or traffic.readable or "usage" in traffic.body):
+    asked = any(key in traffic.request for key in ("model", "prompt", "input"))
+    if not asked and "usage" not in traffic.body and not name_provider(traffic.host, traffic.path, ""):
         return None
     found = [event.data["usage"] for event in traffic.events if event.data.get("usage") is not None]
     prompt = build_text_prompt(traffic.request.get("prompt", traffic.request.get("input")))

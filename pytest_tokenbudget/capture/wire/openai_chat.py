@@ -109,7 +109,7 @@ def _ended(traffic: Traffic) -> bool:
 
 
 def _looks_answered(traffic: Traffic) -> bool:
-    return any("choices" in event.data or "usage" in event.data for event in traffic.events[:3])
+    return any("choices" in event.data for event in traffic.events[:3])
 
 
 def _read_index(choice: Mapping[str, Any]) -> int:
@@ -169,7 +169,7 @@ def _read_part(part: Any) -> str | None:
         if isinstance(inner, str):
             return inner
         return "".join(read_text(each, "text") for each in read_objects(part, "thinking"))
-    if part.get("type") in {"text", "reference"}:
+    if read_text(part, "type") in {"text", "reference"}:
         return read_text(part, "text")
     return None
 
@@ -199,7 +199,7 @@ def _take_off_echo(outputs: Mapping[int, str], given: Any, shown: int) -> tuple[
     prompts = [given] if isinstance(given, str) else given if isinstance(given, list) else []
     texts = []
     for index in sorted(outputs):
-        prompt = prompts[index // shown] if shown > 0 and index // shown < len(prompts) else None
+        prompt = prompts[index // shown] if shown > 0 and 0 <= index // shown < len(prompts) else None
         if not isinstance(prompt, str) or not outputs[index].startswith(prompt):
             return None
         texts.append(outputs[index][len(prompt) :])

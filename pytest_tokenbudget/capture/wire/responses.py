@@ -66,7 +66,7 @@ def _find_response(traffic: Traffic) -> tuple[Mapping[str, Any], bool]:
             ended = kind in _TERMINAL
             if ended or not terminal:
                 found, terminal = inner, ended
-        elif event.data.get("object") in _OBJECTS:
+        elif read_text(event.data, "object") in _OBJECTS:
             found = event.data
             terminal = read_text(event.data, "status") not in _UNFINISHED
     return found, terminal
@@ -95,7 +95,7 @@ def _collect_items(response: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the one text that a response generated; ``None`` where it reasoned or ran tools out of sight."""
     texts = []
     for item in read_objects(response, "output"):
-        kind = item.get("type")
+        kind = read_text(item, "type")
         if kind == "message":
             text, opaque = read_content(item.get("content"))
             if opaque:
@@ -115,7 +115,11 @@ def _collect_deltas(traffic: Traffic) -> tuple[str, ...] | None:
         kind = read_text(event.data, "type") or event.name
         if kind == "response.output_item.added":
             item = event.data.get("item")
-            if not isinstance(item, dict) or item.get("type") not in {"message", "function_call", "custom_tool_call"}:
+            if not isinstance(item, dict) or read_text(item, "type") not in {
+                "message",
+                "function_call",
+                "custom_tool_call",
+            }:
                 return None
             texts.append(read_text(item, "name"))
         elif kind.endswith(".delta"):
@@ -146,7 +150,7 @@ def _build_prompt(request: Mapping[str, Any]) -> Prompt:
     tools = []
     for tool in read_objects(request, "tools"):
         # Tools that the provider runs put text of their own into the input.
-        opaque = opaque or tool.get("type") not in {"function", "custom"}
+        opaque = opaque or read_text(tool, "type") not in {"function", "custom"}
         body = {key: value for key, value in tool.items() if key != "type"}
         tools.append({"type": "function", "function": body} if tool.get("type") == "function" else tool)
     built, hidden = build_tools(tools)
@@ -158,7 +162,7 @@ def _build_part(item: Any) -> PromptPart | None:
         return PromptPart("user", item)
     if not isinstance(item, dict):
         return None
-    kind = item.get("type", "message")
+    kind = read_text(item, "type") or "message"
     if kind == "message":
         text, opaque = read_content(item.get("content"))
         return None if opaque else PromptPart(read_role(item.get("role")), text)
