@@ -27,9 +27,6 @@ sys.path[:0] = [str(EXAMPLES), str(EXAMPLES.parent / "tests" / "support")]
 
 from model_server import ModelServer  # noqa: E402 - found in tests/support
 from scripted_answers import ANSWERS  # noqa: E402 - found beside this file
-from tiktoken.model import encoding_name_for_model  # noqa: E402 - after the paths, as all imports
-
-from pytest_tokenbudget.capture.vocabulary import get_encoding  # noqa: E402 - likewise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +55,10 @@ LEDGER = {
 @functools.cache
 def count(model: str, text: str) -> int:
     """Count a text as the model's own tokenizer does."""
+    from tiktoken.model import encoding_name_for_model
+
+    from pytest_tokenbudget.capture.vocabulary import get_encoding  # pytest wants to import its plugins itself
+
     return len(get_encoding(encoding_name_for_model(model)).encode(text, disallowed_special=()))
 
 
@@ -111,8 +112,17 @@ class Recorder:
 
     def __init__(self, server: ModelServer) -> None:
         self.server = server
+        self.redirection = contextlib.ExitStack()
         self.recorded: list[pytest.Item] = []
         self.complaints: list[str] = []
+
+    def pytest_sessionstart(self) -> None:
+        """Lead the way to the server."""
+        self.redirection.enter_context(redirect(HOST, self.server.port))
+
+    def pytest_sessionfinish(self) -> None:
+        """Lead it back."""
+        self.redirection.close()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -159,7 +169,7 @@ def main() -> int:
         date=RECORDED_ON[1],
         keep_alive=False,  # LangChain keeps one async client for the process, and each test has its own event loop
     )
-    with server, redirect(HOST, server.port):
+    with server:
         recorder = Recorder(server)
         options = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", "--token-record=rewrite"]
         status = int(pytest.main([str(EXAMPLES), *options, *sys.argv[1:]], plugins=[recorder]))

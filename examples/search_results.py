@@ -9,7 +9,7 @@ OLDER = {
         "The film was released in September 2022. Wilde directed the film and also acts in it. The two have "
         "kept silent about it in public."
     ),
-    "Harry Styles age": ("29 years old"),
+    "Harry Styles age": "29 years old",
 }
 NEWER = {
     "Olivia Wilde boyfriend": (
