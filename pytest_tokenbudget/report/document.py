@@ -82,7 +82,7 @@ def _test(record: UsageRecord) -> str:
         _quote(record.nodeid),
         record.outcome,
         record.verdict,
-        "null" if record.budget is None else _encode(record.budget.to_dict()),
+        "null" if record.budget is None else _flat(record.budget.to_dict()),
         _encode([_violation(violation) for violation in record.violations]) if record.violations else "[]",
         "null" if record.baseline is None else _encode(_entry(record.baseline)),
         _usage_of(calls, record.cache_hits),
@@ -161,7 +161,7 @@ def _call(call: ModelCall) -> str:
         "null" if call.request_id is None else _quote(call.request_id),
         *counts,
         _usd(call.cost),
-        "null" if call.parts is None else _encode(call.parts),
+        "null" if call.parts is None else _flat(call.parts),
     )
 
 
@@ -212,6 +212,12 @@ def _usd(amount: Decimal | None) -> str:
 
 def _figure(value: Decimal | int | None) -> str | int | None:
     return value if value is None or isinstance(value, int) else plain_usd(value)
+
+
+def _flat(values: Mapping[str, str | int]) -> str:
+    """An object of texts and whole numbers; the encoder takes twice as long to get ready for one."""
+    pairs = [f"{_quote(key)}: {value if isinstance(value, int) else _quote(value)}" for key, value in values.items()]
+    return "{" + ", ".join(pairs) + "}"
 
 
 def _field(name: str, value: Mapping[str, Any] | str | bool | None) -> str:  # noqa: FBT001 - any JSON value

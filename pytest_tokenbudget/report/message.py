@@ -90,13 +90,16 @@ def render_verdict(
     return "\n".join(lines)
 
 
-def limit_lines(violations: Iterable[Violation], tally: Tally, record: UsageRecord | None = None) -> list[str]:
+def limit_lines(
+    violations: Iterable[Violation], tally: Tally, record: UsageRecord | None = None, *, explain: bool = True
+) -> list[str]:
     """One line for each limit that does not hold: what was used, the limit, the difference.
 
     Args:
         violations: the limits.
         tally: what was used, which tells whether the figures are estimates or lower bounds.
         record: the test, for its baseline.
+        explain: whether lines follow that say what ``~`` means, and what the figures leave out.
     """
     estimated = tally.usage.estimated_requests > 0
     judged, unknown = [], []
@@ -117,13 +120,19 @@ def limit_lines(violations: Iterable[Violation], tally: Tally, record: UsageReco
     judged = [(pad(row[0], width), *row[1:]) for row in judged]
     lines = [f"{row[:width]}  {row[width + 3 :]}" for row in align(judged, gap="   ")]
     lines += [f"{pad(label_of(each.limit), width)}  {_unknown_line(each)}" for each in unknown]
-    if judged and tally.unpriced_models:
+    return [*lines, *_caveats(tally, unknown)] if judged and explain else lines
+
+
+def _caveats(tally: Tally, unknown: list[Violation]) -> list[str]:
+    """What keeps the figures from being the whole truth."""
+    lines = []
+    if tally.unpriced_models:
         lines.append(f"no price for {_names(tally.unpriced_models)}: its cost comes on top")
-    if judged and tally.usage.unmeasured_requests and not any(each.limit == "unmeasured" for each in unknown):
+    if tally.usage.unmeasured_requests and not any(each.limit == "unmeasured" for each in unknown):
         lines.append(
             f"the usage of {plural(tally.usage.unmeasured_requests, 'request')} is not known: it comes on top"
         )
-    if estimated and judged:
+    if tally.usage.estimated_requests:
         lines.append(ESTIMATE_NOTE)
     return lines
 
@@ -187,11 +196,11 @@ def _unknown_line(violation: Violation) -> str:
     used, allowed = violation.used, violation.allowed
     reason = printable(violation.reason or "not known")
     if allowed is None:
-        return f"{UNKNOWN}   {reason}"
+        return f"{UNKNOWN}: {reason}"
     limit = format_usd(allowed) if isinstance(allowed, Decimal) else format_count(allowed)
     if violation.limit == "min_requests":
-        return f"{0 if used is None else used:,}   at least {limit}   {reason}"
-    return f"{UNKNOWN}   limit {limit}   {reason}"
+        return f"{0 if used is None else used:,} (at least {limit}): {reason}"
+    return f"{UNKNOWN} (limit {limit}): {reason}"
 
 
 def _origins(record: UsageRecord) -> list[str]:

@@ -94,6 +94,8 @@ def wrap(text: str, width: int, *, first: str = "", indent: str = "") -> list[st
         first: put before the first line.
         indent: put before every other line.
     """
+    if measure(first) + measure(text) <= width:
+        return [first + text]
     lines: list[str] = []
     line, empty = first, True
     for word in text.split():

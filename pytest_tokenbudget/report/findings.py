@@ -1,0 +1,219 @@
+"""What a report says beside its tables, in every format: the facts of the run, and what wants attention."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_tokenbudget.report.figures import format_count, format_pair, format_usd, plural
+from pytest_tokenbudget.report.message import limit_lines
+from pytest_tokenbudget.summary import tally_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_tokenbudget.record import SharedRecord, Tally, UsageRecord
+    from pytest_tokenbudget.summary import BaselineSummary, ModelRow, Note, Summary
+
+UPDATE = "pytest --token-update-baseline"
+
+
+class Item(NamedTuple):
+    """One subject of a finding (a test, a file), and what is said about it, line by line."""
+
+    subject: str
+    lines: tuple[str, ...] = ()
+
+
+class Finding(NamedTuple):
+    """One thing that wants attention.
+
+    Attributes:
+        title: what it is, in a few words.
+        items: whom it is about.
+        grave: whether the run fails, or should, because of it.
+        remedy: what to do about it; empty where the items say so.
+    """
+
+    title: str
+    items: tuple[Item, ...]
+    grave: bool = False
+    remedy: str = ""
+
+
+class Fact(NamedTuple):
+    """One line about the whole run: its label and its text."""
+
+    label: str
+    text: str
+    grave: bool = False
+
+
+def findings(summary: Summary) -> tuple[Finding, ...]:
+    """All that wants attention: what passed unseen first, what failed last, next to the run's own result."""
+    baseline = summary.baseline
+    known = {record.nodeid: record for record in summary.tests}
+    judged = [record for record in summary.tests if record.violations]
+    over = [record for record in judged if any(violation.over for violation in record.violations)]
+    unknown = [record for record in judged if not any(violation.over for violation in record.violations)]
+    found = []
+    if baseline is not None:
+        said = {record.nodeid for record in over}
+        found = [
+            Finding("new, not in the baseline", _named(baseline.new), remedy=f"add with: {UPDATE}"),
+            Finding("improved, below the baseline", _improved(baseline, known), remedy=f"keep with: {UPDATE}"),
+            Finding("stale, in the baseline only", _named(baseline.stale), remedy=f"drop with: {UPDATE}=prune"),
+            Finding(
+                "over the baseline", _named(nodeid for nodeid in baseline.over if nodeid not in said), grave=True
+            ),
+        ]
+    found += [
+        Finding("cassettes that no test used", _named(summary.unused_cassettes), remedy="delete them"),
+        Finding("recordings left unplayed", _noted(summary.unplayed)),
+        Finding("errors while capturing", _noted(summary.incidents), grave=True),
+        Finding("drift from the recordings", _noted(summary.drift), grave=True),
+        Finding("blocked on the way to the network", _noted(summary.blocked), grave=True),
+        Finding("not measured, so not within budget", tuple(map(_judged, unknown)), grave=True),
+        Finding("over budget", tuple(map(_judged, over)), grave=True),
+    ]
+    return tuple(finding for finding in found if finding.items)
+
+
+def facts(summary: Summary, total: Tally) -> tuple[Fact, ...]:
+    """The run as a whole, from its total to the baseline; only lines that say something."""
+    usage = total.usage
+    said = []
+    if not summary.complete:
+        said.append(Fact("run", "not complete: these are the figures of what finished", grave=True))
+    if usage.requests or usage.cache_hits:
+        said += [Fact("total", describe(total)), Fact("spent", _spent(summary, total))]
+    if usage.estimated_requests:
+        said.append(Fact("estimated", f"~ {_share(usage.estimated_requests, usage.requests)}, counted locally"))
+    if usage.unmeasured_requests:
+        reasons = "; ".join(total.unmeasured_reasons)
+        said.append(Fact("unmeasured", f"{_share(usage.unmeasured_requests, usage.requests)}: {reasons}", grave=True))
+    if total.unpriced_models:
+        models = ", ".join(total.unpriced_models)
+        said.append(Fact("unpriced", f"{models}: prices go into the file that token_prices names", grave=True))
+    if usage.cache_hits:
+        said.append(
+            Fact("cache hits", f"{plural(usage.cache_hits, 'answer')} from LangChain's own cache, nothing sent")
+        )
+    if usage.requests:
+        said.append(Fact("prices", _prices(summary)))
+    if summary.price_change:
+        said.append(Fact("", summary.price_change))
+    said += [Fact(label, text, grave=grave) for label, text, grave in _verdicts(summary)]
+    said += [
+        Fact("run limit", line, grave=True) for line in limit_lines(summary.run_violations, total, explain=False)
+    ]
+    return tuple(said)
+
+
+def describe(tally: Tally) -> str:
+    """Money, tokens and requests in one line: ``$0.0023, 1,204 tokens (input 1,108, ...) in 1 request``."""
+    usage = tally.usage
+    estimated = usage.estimated_requests > 0
+
+    def count(tokens: int) -> str:
+        return format_count(tokens, estimated=estimated)
+
+    cost = format_usd(tally.cost, estimated=estimated)
+    if tally.cost is None and tally.known_cost:
+        cost = f"unknown, at least {format_usd(tally.known_cost, estimated=estimated)}"
+    cached = f" of which {count(usage.cached_input_tokens)} cached" if usage.cached_input_tokens else ""
+    reasoning = f" of which {count(usage.reasoning_tokens)} reasoning" if usage.reasoning_tokens else ""
+    least = "at least " if usage.unmeasured_requests else ""
+    return (
+        f"{cost} for {least}{count(usage.total_tokens)} tokens in {plural(usage.requests, 'request')} "
+        f"(input {count(usage.input_tokens)}{cached}, output {count(usage.output_tokens)}{reasoning})"
+    )
+
+
+def model_names(rows: Iterable[ModelRow]) -> list[str]:
+    """The models' names, with the provider where two have a model of the same name."""
+    rows = tuple(rows)
+    times = Counter(row.model for row in rows)
+    return [
+        f"{row.model or '?'} ({row.provider or 'unknown provider'})" if times[row.model] > 1 else row.model or "?"
+        for row in rows
+    ]
+
+
+def _spent(summary: Summary, total: Tally) -> str:
+    parts: tuple[UsageRecord | SharedRecord, ...] = (*summary.tests, *summary.shared)
+    estimated = any(call.estimated and not call.replayed for part in parts for call in part.calls)
+    shown = f"{format_usd(total.known_spent, estimated=estimated)} on live requests"
+    if total.spent is None:
+        return f"unknown, at least {shown}"
+    return shown if total.known_spent else "nothing live"
+
+
+def _prices(summary: Summary) -> str:
+    prices = summary.prices
+    day = f" of {prices['date']}" if prices["date"] else ""
+    changed = f", with your own for {', '.join(prices['overrides'])}" if prices["overrides"] else ""
+    return f"{prices['source']} {prices['version']}{day}{changed}"
+
+
+def _verdicts(summary: Summary) -> list[tuple[str, str, bool]]:
+    said = []
+    verdicts = Counter(record.verdict for record in summary.tests)
+    counted = [
+        f"{verdicts[verdict]:,} {verdict}" for verdict in ("within", "over", "unmeasured") if verdicts[verdict]
+    ]
+    if counted:
+        said.append(("budgets", ", ".join(counted), bool(verdicts["over"] or verdicts["unmeasured"])))
+    baseline = summary.baseline
+    if baseline is not None:
+        within = sum(record.baseline is not None and record.baseline.status == "within" for record in summary.tests)
+        counts = {
+            "within": within,
+            "new": len(baseline.new),
+            "over": len(baseline.over),
+            "improved": len(baseline.improved),
+            "stale": len(baseline.stale),
+        }
+        shown = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
+        if shown:
+            said.append(("baseline", f"{shown} ({baseline.path})", bool(baseline.over)))
+    return said
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} of {plural(whole, 'request')}"
+
+
+def _named(names: Iterable[str]) -> tuple[Item, ...]:
+    return tuple(Item(name) for name in names)
+
+
+def _noted(notes: Iterable[Note]) -> tuple[Item, ...]:
+    by_test: dict[str, list[str]] = {}
+    for note in notes:
+        by_test.setdefault(note["nodeid"], []).append(note["message"])
+    return tuple(Item(nodeid, tuple(messages)) for nodeid, messages in by_test.items())
+
+
+def _judged(record: UsageRecord) -> Item:
+    tally = tally_of(record.calls, cache_hits=record.cache_hits)
+    return Item(record.nodeid, tuple(limit_lines(record.violations, tally, record, explain=False)))
+
+
+def _improved(baseline: BaselineSummary, known: dict[str, UsageRecord]) -> tuple[Item, ...]:
+    return tuple(Item(nodeid, _gain(known.get(nodeid))) for nodeid in baseline.improved)
+
+
+def _gain(record: UsageRecord | None) -> tuple[str, ...]:
+    """What an improved test used before and uses now."""
+    if record is None or record.baseline is None:
+        return ()
+    tally = tally_of(record.calls, cache_hits=record.cache_hits)
+    gains = []
+    if record.baseline.tokens is not None and record.baseline.tokens != tally.usage.total_tokens:
+        now, before, _ = format_pair(tally.usage.total_tokens, record.baseline.tokens)
+        gains.append(f"{before} -> {now} tokens")
+    if record.baseline.cost is not None and tally.cost is not None and record.baseline.cost != tally.cost:
+        now, before, _ = format_pair(tally.cost, record.baseline.cost)
+        gains.append(f"{before} -> {now}")
+    return (", ".join(gains),) if gains else ()

@@ -1,0 +1,218 @@
+"""The section that a run prints at its end, for a terminal of any width."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+
+from pytest_tokenbudget.report.figures import count_of, format_count, tally_figures
+from pytest_tokenbudget.report.findings import facts, findings, model_names
+from pytest_tokenbudget.report.message import call_lines
+from pytest_tokenbudget.report.text import align, align_points, measure, pad, printable, shorten, wrap
+from pytest_tokenbudget.summary import fixture_title, tally_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_tokenbudget.record import SharedRecord, Tally, UsageRecord
+    from pytest_tokenbudget.report.findings import Finding
+    from pytest_tokenbudget.summary import Summary
+
+T = TypeVar("T")
+Style = Literal["plain", "heading", "good", "warning", "bad"]
+
+MARKUP: dict[Style, dict[str, bool]] = {
+    "plain": {},
+    "heading": {"bold": True},
+    "good": {"green": True},
+    "warning": {"yellow": True},
+    "bad": {"red": True},
+}
+"""What each style is called by pytest's terminal writer, for ``write_line(line.text, **MARKUP[line.style])``."""
+
+MOST = 10
+"""Rows and names of one kind, unless ``-vv`` asks for all."""
+ALL = 2
+"""The verbosity of ``-vv``."""
+WIDE = 110
+"""From this width on the tests' input, cached and output tokens have columns of their own."""
+MIN_WIDTH = 40
+LABEL_WIDTH = 10
+
+
+class Line(NamedTuple):
+    """One line, and how it is to look where colours are on."""
+
+    text: str
+    style: Style = "plain"
+
+
+def render_terminal(summary: Summary, *, width: int = 80, verbosity: int = 0, ascii_only: bool = False) -> list[Line]:
+    """Say what the run used, dearest first.
+
+    Args:
+        summary: the run.
+        width: columns of the terminal; no line is wider.
+        verbosity: pytest's; below 0 the tables are left out, from 2 on every test and every call is shown.
+        ascii_only: whether the terminal's encoding takes ASCII alone.
+
+    Returns:
+        The lines below the section's title; none where no test used a model and there is nothing to say.
+    """
+    page = _Page(width=max(width, MIN_WIDTH), everything=verbosity >= ALL, ascii_only=ascii_only)
+    total = summary.total
+    found = findings(summary)
+    used = total.usage.requests > 0 or total.usage.cache_hits > 0
+    if not (used or found or summary.run_violations or summary.price_change):
+        return []
+    if used and verbosity >= 0:
+        page.add_tests(summary.costliest)
+        page.add_shared(summary.shared)
+        page.add_models(summary, total)
+    for finding in found:
+        page.add_finding(finding)
+    page.add_facts(summary, total)
+    return page.lines
+
+
+class _Page:
+    """The lines so far, and what the terminal can show."""
+
+    def __init__(self, *, width: int, everything: bool, ascii_only: bool) -> None:
+        self.lines: list[Line] = []
+        self.width = width
+        self.everything = everything
+        self.ascii_only = ascii_only
+
+    def add_tests(self, tests: Sequence[UsageRecord]) -> None:
+        """The costliest tests, with a word of those whose budget was judged."""
+        if not tests:
+            return
+        shown = self._some(tests)
+        hidden = (
+            f" ({len(shown)} of {len(tests):,}; -vv shows all and their calls)" if len(shown) < len(tests) else ""
+        )
+        self._heading(f"costliest tests{hidden}")
+        tallies = [tally_of(record.calls, cache_hits=record.cache_hits) for record in shown]
+        verdicts = ["" if record.verdict == "none" else record.verdict for record in shown]
+        columns = self._figure_columns(tallies, detailed=self.width >= WIDE)
+        if any(verdicts):
+            columns.append(["budget", *verdicts])
+        rows = self._rows(columns, ["test", *(record.nodeid for record in shown)], left=int(any(verdicts)))
+        self._put(rows[0])
+        for row, record in zip(rows[1:], shown, strict=True):
+            self._put(row, _VERDICT_STYLES.get(record.verdict, "plain"))
+            if self.everything:
+                self._add_calls(record)
+
+    def add_shared(self, shared: Sequence[SharedRecord]) -> None:
+        """What shared fixtures used: charged to no test."""
+        if not shared:
+            return
+        self._heading("shared fixtures, charged to no test")
+        tallies = [tally_of(record.calls, cache_hits=record.cache_hits) for record in shared]
+        columns = self._figure_columns(tallies, detailed=self.width >= WIDE)
+        rows = self._rows(columns, ["fixture", *(fixture_title(record) for record in shared)])
+        self._put(rows[0])
+        for row, record in zip(rows[1:], shared, strict=True):
+            self._put(row)
+            if self.everything:
+                self._add_calls(record)
+
+    def add_models(self, summary: Summary, total: Tally) -> None:
+        """One row for each model, and one for all."""
+        models = summary.models
+        if not models:
+            return
+        shown = self._some(models)
+        hidden = f" ({len(shown)} of {len(models):,})" if len(shown) < len(models) else ""
+        self._heading(f"by model{hidden}")
+        columns = self._figure_columns([*(row.tally for row in shown), total], detailed=True)
+        if self.width < WIDE:
+            del columns[1]  # the total tokens: input and output say it, and names need the room
+        names = model_names(models)[: len(shown)]
+        rows = self._rows(columns, ["model", *names, "total"])
+        for row in rows[:-1]:
+            self._put(row)
+        self._put(rows[-1], "heading")
+
+    def add_finding(self, finding: Finding) -> None:
+        """One thing that wants attention."""
+        self._heading(
+            f"{finding.title} ({len(finding.items):,})", "bad" if finding.grave else "warning", note=finding.remedy
+        )
+        shown = self._some(finding.items)
+        for item in shown:
+            self._put(f"  {shorten(self._clean(item.subject), self.width - 2, ascii_only=self.ascii_only)}")
+            for line in item.lines:
+                self._wrap(self._clean(line), first="    ", indent="      ")
+        if len(shown) < len(finding.items):
+            self._put(f"  ... and {len(finding.items) - len(shown):,} more; -vv shows all")
+
+    def add_facts(self, summary: Summary, total: Tally) -> None:
+        """The run as a whole."""
+        said = facts(summary, total)
+        if said and self.lines:
+            self._put("")
+        for fact in said:
+            style: Style = "bad" if fact.grave else "heading" if fact.label == "total" else "plain"
+            label = pad(fact.label, LABEL_WIDTH)
+            self._wrap(self._clean(fact.text), first=f"{label}  ", indent=" " * (LABEL_WIDTH + 2), style=style)
+
+    def _figure_columns(self, tallies: Sequence[Tally], *, detailed: bool) -> list[list[str]]:
+        """Columns of cost, tokens and requests, each with its title."""
+        figures = [tally_figures(tally) for tally in tallies]
+        columns = [
+            ["cost", *align_points([cost for cost, _ in figures])],
+            ["tokens", *(tokens for _, tokens in figures)],
+        ]
+        if detailed:
+            columns += [
+                ["input", *(count_of(tally, tally.usage.input_tokens) for tally in tallies)],
+                ["cached", *(count_of(tally, tally.usage.cached_input_tokens) for tally in tallies)],
+                ["output", *(count_of(tally, tally.usage.output_tokens) for tally in tallies)],
+            ]
+        return [*columns, ["requests", *(format_count(tally.usage.requests) for tally in tallies)]]
+
+    def _rows(self, columns: list[list[str]], names: Sequence[str], *, left: int = 0) -> list[str]:
+        """Lines of the columns, figures at the right but for the cost and the last ``left``, then the names."""
+        rights = range(1, len(columns) - left)
+        figures = align(list(zip(*columns, strict=True)), rights)
+        width = max(measure(row) for row in figures)
+        room = self.width - 2 - width - 2
+        return [
+            f"  {pad(row, width)}  {shorten(self._clean(name), room, ascii_only=self.ascii_only)}"
+            for row, name in zip(figures, names, strict=True)
+        ]
+
+    def _add_calls(self, record: UsageRecord | SharedRecord) -> None:
+        model_width = max(10, self.width - 58)
+        for line in call_lines(record.calls, most=len(record.calls), model_width=model_width):
+            if line.startswith("where"):
+                self._wrap(self._clean(line), first="      ", indent="        ")
+            else:
+                self._put(f"      {self._clean(line)}")
+
+    def _some(self, items: Sequence[T]) -> Sequence[T]:
+        return items if self.everything else items[:MOST]
+
+    def _clean(self, text: str) -> str:
+        return printable(text, ascii_only=self.ascii_only)
+
+    def _heading(self, text: str, style: Style = "heading", *, note: str = "") -> None:
+        if self.lines:
+            self._put("")
+        if note and len(text) + len(note) + 2 > self.width:
+            self._wrap(text, first="", indent="  ", style=style)
+            self._wrap(note, first="  ", indent="    ")
+        else:
+            self._put(f"{text}; {note}" if note else text, style)
+
+    def _wrap(self, text: str, *, first: str, indent: str, style: Style = "plain") -> None:
+        for line in wrap(text, self.width, first=first, indent=indent):
+            self._put(line, style)
+
+    def _put(self, text: str, style: Style = "plain") -> None:
+        self.lines.append(Line(shorten(text.rstrip(), self.width, ascii_only=self.ascii_only), style))
+
+
+_VERDICT_STYLES: dict[str, Style] = {"over": "bad", "unmeasured": "bad"}
