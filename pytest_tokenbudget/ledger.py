@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.usage import ModelCall
 
 
@@ -62,14 +63,24 @@ class Ledger:
         with _LOCK:
             return tuple(self._incidents)
 
-    def close(self) -> None:
-        """Count what is in flight as far as it came, and take no more calls."""
+    def settle(self) -> None:
+        """Count what is in flight as far as it came: nobody waits for the rest."""
         with _LOCK:
             waiting, self._in_flight = self._in_flight, []
         for each in waiting:
             each.settle()
+
+    def close(self) -> None:
+        """Take no more calls."""
         with _LOCK:
             self.is_open = False
+
+    def drain(self) -> tuple[tuple[ModelCall, ...], int, tuple[str, ...]]:
+        """Take out the calls, cache hits and incidents so far, so that each is reported once."""
+        with _LOCK:
+            taken = tuple(self._calls), self._cache_hits, tuple(self._incidents)
+            self._calls, self._cache_hits, self._incidents = [], 0, []
+        return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +147,12 @@ class Frame:
     """One pytest session in this process; a test that runs pytest inside itself has two, and the inner one counts.
 
     Attributes:
+        book: the prices that hold in it.
         rest: what no test and no fixture can be blamed for.
         running: the test or fixture that runs now.
     """
 
+    book: PriceBook
     rest: Ledger = field(default_factory=lambda: Ledger("outside of any test"))
     running: Ledger | None = None
 
@@ -172,6 +185,11 @@ def pop_frame(frame: Frame) -> None:
             _frames.remove(frame)
 
 
+def current_frame() -> Frame | None:
+    """The session that runs now; ``None`` outside of pytest."""
+    return _frames[-1] if _frames else None
+
+
 def billing() -> Billing | None:
     """Where a call that starts now, in this thread and context, goes; ``None`` where nobody counts."""
     if not _frames and not _blocks:
@@ -193,16 +211,16 @@ def open_block(name: str) -> Iterator[Ledger]:
     try:
         yield ledger
     finally:
+        if not _frames:
+            ledger.settle()  # no test's end will do it
+        ledger.close()
+        with _LOCK:
+            _blocks.remove(ledger)
         try:
-            ledger.close()
-        finally:
-            with _LOCK:
-                _blocks.remove(ledger)
-            try:
-                _block.reset(token)
-            except ValueError:
-                # A generator fixture may be finished in another context than it was started in.
-                _block.set(ledger.enclosing)
+            _block.reset(token)
+        except ValueError:
+            # A generator fixture may be finished in another context than it was started in.
+            _block.set(ledger.enclosing)
 
 
 def _innermost(block: Ledger | None) -> Ledger | None:

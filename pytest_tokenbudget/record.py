@@ -241,7 +241,7 @@ class SharedRecord:
 _TEXTS = ("incidents", "drift", "blocked", "unplayed", "cassettes")
 _TOKEN_FIELDS = tuple(each.name for each in fields(Usage) if each.name.endswith("_tokens"))
 _PLAIN_CALL_FIELDS = (
-    "model", "provider", "endpoint", "source", "replayed", "request_id", "service_tier", "reason",
+    "model", "provider", "endpoint", "source", "replayed", "request_id", "service_tier", "request_model", "reason",
 )  # fmt: skip
 
 

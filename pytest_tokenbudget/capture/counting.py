@@ -173,6 +173,7 @@ def _measure(reading: Reading, *, replayed: bool) -> ModelCall:
         replayed=replayed,
         request_id=reading.request_id,
         service_tier=reading.service_tier,
+        request_model=reading.request_model,
         reason=reading.reason if reading.usage is None else None,
         prompt=reading.prompt,
     )
