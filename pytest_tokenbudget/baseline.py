@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass, field, fields
-from decimal import Context, Decimal
+from decimal import Context, Decimal, InvalidOperation, Overflow
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ MAX_COUNT = 10**15
 _FIELDS = tuple(sorted(each.name for each in fields(ModelTokens)))
 _FIELD_SET = frozenset(_FIELDS)
 # With this many digits the products of money and tolerances are exact, whatever the test's own context says.
-_EXACT = Context(prec=10_000)
+_EXACT = Context(prec=10_000, traps=[InvalidOperation, Overflow])
 _CONFLICT = re.compile(rb"^(?:<<<<<<<|\|\|\|\|\|\|\||=======|>>>>>>>)", re.MULTILINE)
 _TOO_LARGE = f"larger than {MAX_BYTES // 1024**2} MiB"
 _SHOWN = 80

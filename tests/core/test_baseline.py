@@ -4,6 +4,7 @@ import decimal
 import errno
 import json
 import os
+import sys
 import threading
 from decimal import Decimal
 
@@ -16,6 +17,8 @@ from pytest_tokenbudget.baseline import SCHEMA, Baseline, compare, dump, load, m
 from pytest_tokenbudget.budget import Violation
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.record import BaselineResult, ModelTokens
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
 ONE = ModelTokens(requests=1, input=9, output=3)
 ENTRY = {"requests": 1, "input": 9, "cached": 0, "cache_write": 0, "output": 3}
@@ -239,12 +242,14 @@ def test_a_directory(tmp_path):
         update(tmp_path, {})
 
 
+@posix
 def test_a_pipe_is_not_waited_for(path):
     os.mkfifo(path)
     with pytest.raises(ConfigurationError, match="is not a regular file"):
         load(path)
 
 
+@posix
 def test_a_loop_of_links(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")

@@ -166,12 +166,7 @@ def test_a_file_that_is_read_only_is_refused(path, monkeypatch):
     assert path.read_bytes() == b"old"
 
 
-@posix
-def test_a_device_is_written_to_and_stays():
-    write_atomically(Path("/dev/null"), b"new")
-    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
-
-
+# A pipe stands for devices too: a test on a real device would replace it, run as root, on the day it fails.
 @posix
 def test_a_pipe_is_written_to_and_stays(tmp_path):
     pipe = tmp_path / "pipe"
@@ -474,6 +469,40 @@ def test_a_lock_folder_that_others_planted_is_refused(path, locks):
     with pytest.raises(PermissionError), locked(path):
         pytest.fail("it was taken")
     assert names(path.parent / "theirs") == []
+
+
+@posix
+def test_a_lock_folder_of_another_user_is_refused(path, locks, monkeypatch):
+    with locked(path):
+        pass
+    original = os.lstat
+
+    def foreign(name):
+        found = original(name)
+        return os.stat_result([*found[:4], found.st_uid + 1, *found[5:]])
+
+    monkeypatch.setattr(os, "lstat", foreign)
+    with pytest.raises(PermissionError), locked(path):
+        pytest.fail("it was taken")
+
+
+@posix
+def test_a_lock_that_its_last_holder_removed_meanwhile_is_no_lock(path, locks, monkeypatch):
+    original, removed = files._try_lock, []
+
+    def late(descriptor):
+        if not removed:
+            removed.extend(locks.rglob("*.lock"))
+            removed[0].unlink()
+        return original(descriptor)
+
+    monkeypatch.setattr(files, "_try_lock", late)
+    with locked(path):
+        assert removed
+        assert list(locks.rglob("*.lock")) == removed  # made anew: who comes now finds it held
+        monkeypatch.setattr(files, "WAIT_SECONDS", 0)
+        with pytest.raises(TimeoutError), locked(path):
+            pytest.fail("two hold it")
 
 
 @posix
