@@ -61,6 +61,7 @@ _FRONT = re.compile(
     r"(?:(?:[a-z]{2}|apac|global|us-gov)\.)?"
     r"(?:(?:ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai|nvidia|openai|qwen|writer|zai)[./])?"
 )
+_GOOGLE_MODEL = re.compile(r"(?:^|/)models/([^/]+)\Z")  # not tunedModels/...
 _COMPACT_DATE = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 
 # The table's entry is named "Claude 2.0 / 2.1" and matches on how the name begins.
@@ -82,8 +83,8 @@ def model_candidates(provider: str, model: str) -> tuple[str, ...]:
     """
     name = model.strip().lower()
     spellings = [name]
-    if provider == "google" and "models/" in name:
-        spellings.append(name.rpartition("models/")[2])
+    if provider == "google" and (listed := _GOOGLE_MODEL.search(name)) is not None:
+        spellings.append(listed.group(1))
     if provider == "aws" and name.startswith("arn:") and "/" in name:
         spellings.append(name.rpartition("/")[2])
     for separator in "/:":

@@ -141,7 +141,7 @@ def _find(provider: Any, model: str) -> tuple[Any, bool]:
     for spelling in model_candidates(provider.id, model):
         for seller in (provider, *resold):
             for entry in seller.models:
-                if covers(entry.match, spelling):
+                if (entry.id.lower() == spelling and entry.is_match(spelling)) or covers(entry.match, spelling):
                     return entry, seller is provider
     raise UnknownModelError(f"no price for {model!r} of the provider {provider.id!r}")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import decimal
 import subprocess
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
@@ -90,6 +90,7 @@ def test_recorded_calls_cost_what_was_billed(model, usages, usd):
         ("aws", "global.anthropic.claude-sonnet-4-5-20250929-v1:0", "3", "15"),
         ("aws", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "3.30", "16.50"),
         ("aws", "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-micro-v1:0", "0.035", "0.14"),
+        ("cohere", "c4ai-aya-expanse-32b", "0.50", "1.50"),
         ("openrouter", "openai/gpt-4o-mini-2024-07-18", "0.15", "0.60"),
     ],
 )
@@ -116,6 +117,8 @@ def test_published_prices(provider, model, usd_in, usd_out):
         ("openai", "gpt-4o-audio-previewer"),
         ("deepseek", "deepseek-r1-distill-qwen-32b"),
         ("google", "gemini-1.5-flash-8b"),
+        ("google", "tunedModels/gemini-2.0-flash"),
+        ("aws", "arn:aws:bedrock:us-east-1:1:custom-model/amazon.titan-text-lite-v1:0:4k/abc"),
         ("anthropic", "claude-3-haiku-20240307-tuned"),
         ("anthropic", "my-claude-v2"),
         ("aws", "my-org.claude-3-haiku-20240307-v1:0"),
@@ -361,6 +364,30 @@ def test_money_is_exact_whatever_the_threads_context_is():
     assert cost == Decimal("750.00000075")
     assert format(cost, "f") == "750.00000075"
     assert str(price("gpt-4o", used(0, 10 * MILLION))) == "100"
+
+
+@pytest.mark.parametrize("input_tokens", [900, 250_000])
+def test_wherever_both_know_a_price_it_is_the_tables_own(input_tokens):
+    # genai-prices' own arithmetic is the other opinion; the usage has tokens that some lists price apart.
+    import genai_prices
+    from genai_prices.data import providers
+
+    moment = datetime(2026, 11, 3, 8, tzinfo=UTC)
+    theirs = genai_prices.Usage(
+        input_tokens=input_tokens, cache_read_tokens=400, cache_write_tokens=300, output_tokens=700
+    )
+    ours = used(input_tokens, 700, cached_input_tokens=400, cache_write_tokens=300)
+    compared = 0
+    for provider in providers:
+        for model in provider.models:
+            cost = BOOK.cost(call(model.id, ours, provider.id))
+            if cost is not None:
+                expected = genai_prices.calc_price(
+                    theirs, model.id, provider_id=provider.id, genai_request_timestamp=moment
+                ).total_price
+                assert cost == expected, (provider.id, model.id)
+                compared += 1
+    assert compared > 500
 
 
 def test_the_description_names_table_day_and_file(tmp_path):
