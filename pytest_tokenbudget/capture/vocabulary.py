@@ -128,7 +128,7 @@ def count_tokens(text: str, encoding_name: str) -> int:
     try:
         return len(encoding.encode(text, disallowed_special=()))
     except BaseException as error:
-        # Newer versions raise a ValueError; older ones a panic of Rust's, a BaseException whose class can't be imported.
+        # Newer versions raise a ValueError; older ones a panic of Rust's, a BaseException of no importable class.
         gave_up = isinstance(error, ValueError) or type(error).__name__ == "PanicException"
         if not gave_up or len(text) <= _SLICE:
             raise
