@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from pytest_tokenbudget.errors import ConfigurationError
-from pytest_tokenbudget.price_file import MAX_BYTES, load_price_file, parse_price_date
+from pytest_tokenbudget.price_file import MAX_BYTES, PriceOverrides, load_price_file, parse_price_date
 
 GOOD = """
 [models."my-org/tuned"]        # USD per million tokens
@@ -60,6 +60,10 @@ def test_rates_are_exact_and_aliases_lead_on(write):
     assert overrides.target("gpt-4o") is None
     assert overrides.rates("My-Org/Tuned") is rates
     assert overrides.rates("my-org/other") is None
+
+
+def test_a_circle_of_aliases_ends():
+    assert PriceOverrides(aliases={"a": "b", "b": "a"}).target("a") in {"a", "b"}
 
 
 def test_a_rate_is_the_decimal_that_was_written(write):

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_tokenbudget import price_table
 from pytest_tokenbudget.errors import UnmeasuredUsageError, UnpricedModelError
 from pytest_tokenbudget.price_file import load_price_file
 from pytest_tokenbudget.price_rates import Rate, Rates, charge
@@ -84,6 +86,7 @@ def test_recorded_calls_cost_what_was_billed(model, usages, usd):
         ("anthropic", "claude-3-5-haiku-latest", "0.80", "4"),
         ("anthropic", "claude-haiku-4-5-20251001", "1", "5"),
         ("anthropic", "claude-opus-4-1-20250805", "15", "75"),
+        ("anthropic", "claude-2.1", "8", "24"),
         ("google", "models/gemini-2.0-flash", "0.10", "0.40"),
         ("vertex", "publishers/anthropic/models/claude-haiku-4-5@20251001", "1", "5"),
         ("bedrock", "anthropic.claude-3-haiku-20240307-v1:0", "0.25", "1.25"),
@@ -121,6 +124,8 @@ def test_published_prices(provider, model, usd_in, usd_out):
         ("aws", "arn:aws:bedrock:us-east-1:1:custom-model/amazon.titan-text-lite-v1:0:4k/abc"),
         ("anthropic", "claude-3-haiku-20240307-tuned"),
         ("anthropic", "my-claude-v2"),
+        ("anthropic", "claude-3-haiku-2"),
+        ("anthropic", "claude-3-haiku-v2-large"),
         ("aws", "my-org.claude-3-haiku-20240307-v1:0"),
         ("azure", "code-davinci-002"),
         ("openai-compatible", "gpt-4o-mini"),
@@ -223,6 +228,14 @@ def test_prices_are_those_of_the_fixed_day():
     o3 = call("o3", used(MILLION, MILLION))
     assert PriceBook(price_date=date(2025, 6, 9)).price(o3) == 50
     assert PriceBook(price_date=date(2025, 6, 10)).price(o3) == 10
+
+
+def test_a_tier_that_has_no_price_yet_on_that_day_is_unpriced():
+    # The table knows flex rates from 2026-10-12 on.
+    flex = call("gpt-5", used(MILLION, MILLION), service_tier="flex")
+    assert PriceBook(price_date=date(2026, 10, 12)).price(flex) == Decimal("5.625")
+    with pytest.raises(UnpricedModelError):
+        PriceBook(price_date=date(2026, 10, 11)).price(flex)
 
 
 @pytest.mark.parametrize("tier", [None, "", "default", "Standard", "auto", "on_demand"])
@@ -334,7 +347,7 @@ def test_unmeasured_usage_has_no_price():
 
 
 @pytest.mark.parametrize(
-    "usage",
+    "impossible",
     [
         used(10, cached_input_tokens=11),
         used(10, cached_input_tokens=6, cache_write_tokens=5),
@@ -343,9 +356,9 @@ def test_unmeasured_usage_has_no_price():
         used(10, 10, output_audio_tokens=11),
     ],
 )
-def test_parts_that_exceed_the_whole_are_refused(usage):
+def test_parts_that_exceed_the_whole_are_refused(impossible):
     with pytest.raises(UnmeasuredUsageError, match="exceed"):
-        price("gpt-realtime", usage)
+        price("gpt-realtime", impossible)
 
 
 def test_a_priced_call_carries_its_cost_or_the_reason():
@@ -412,6 +425,30 @@ def test_the_default_day_is_one_on_which_the_table_was_checked():
     assert date(2025, 1, 1) < day <= date.today()  # noqa: DTZ011 - a table can't have been checked tomorrow
 
 
+def test_the_newest_check_is_read_from_the_tables_remarks(monkeypatch):
+    def table(*remarks, starts=()):
+        prices = [SimpleNamespace(constraint=SimpleNamespace(start_date=day)) for day in starts]
+        models = [SimpleNamespace(price_comments=each, prices=prices) for each in remarks]
+        monkeypatch.setattr(price_table, "_providers", lambda: [SimpleNamespace(price_comments=None, models=models)])
+        return price_table.newest_check.__wrapped__()
+
+    announced = [date(2026, 3, 1), date(2027, 1, 1)]
+    assert table(
+        "Rates verified on 2026-10-12 at https://example.com. Introductory until 2026-12-31.",
+        "gone (checked 2026-07-17 and 2026-10-27); rises on 2027-01-01",
+        "$2 verified live via the API on 2026-06-30",
+        "Launched 2026-11-30.",
+        starts=announced,
+    ) == date(2026, 10, 27)
+    assert table("Launched 2026-11-30.", None, starts=[date(2025, 6, 10), date(2026, 3, 1)]) == date(2026, 3, 1)
+
+
+def test_a_price_per_request_is_charged_for_each():
+    rates = Rates(input=Rate(usd_per_million_tokens=Decimal(1)), usd_per_request=Decimal("0.005"))
+    assert charge(used(1000), rates) == Decimal("0.006")
+    assert charge(Usage(requests=3, input_tokens=1000), rates) == Decimal("0.016")
+
+
 def test_a_book_costs_nothing_until_a_price_is_asked_for():
     code = (
         "import sys, datetime\n"
@@ -444,9 +481,9 @@ def test_without_tiers_a_sum_costs_the_sum(one, other):
 
 @settings(max_examples=60, deadline=None)
 @given(usages())
-def test_caching_never_costs_more(usage):
-    without = used(usage.input_tokens, usage.output_tokens)
-    assert price("gpt-4o-mini", usage) <= price("gpt-4o-mini", without)
+def test_caching_never_costs_more(spent):
+    without = used(spent.input_tokens, spent.output_tokens)
+    assert price("gpt-4o-mini", spent) <= price("gpt-4o-mini", without)
 
 
 rates = st.decimals(min_value=0, max_value=1000, places=4).map(lambda amount: Rate(usd_per_million_tokens=amount))
