@@ -236,6 +236,7 @@ class Settings:
         total_max_cost: USD for the whole run.
         total_max_tokens: tokens for the whole run.
         offline_tiktoken: whether replayed tests find tiktoken's vocabularies here.
+        junit: whether JUnit XML is written, which carries each test's figures.
     """
 
     rootdir: Path
@@ -258,6 +259,7 @@ class Settings:
     total_max_cost: Decimal | None = None
     total_max_tokens: int | None = None
     offline_tiktoken: bool = True
+    junit: bool = False
 
     @classmethod
     def from_pytest_config(cls, config: pytest.Config) -> Settings:
@@ -318,6 +320,7 @@ class Settings:
             total_max_cost=values.get("token_total_max_cost"),
             total_max_tokens=values.get("token_total_max_tokens"),
             offline_tiktoken=values["token_offline_tiktoken"],
+            junit=bool(config.getoption("xmlpath", None)),
         )
 
     @property
@@ -330,6 +333,7 @@ class Settings:
         """Whether every test is counted, marked or not, because something asks for the figures of all."""
         return bool(
             self.reports
+            or self.junit
             or self.baseline_update
             or self.judges_baseline
             or self.test_budget.watches

@@ -23,10 +23,10 @@ HOOKS: Mapping[str, tuple[str, str]] = {
     "httpx2": ("pytest_tokenbudget.capture.transport", "hook_client_library"),
     "langchain_core.tracers.context": ("pytest_tokenbudget.capture.langchain", "register_handler"),
     "langchain_core.language_models.llms": ("pytest_tokenbudget.capture.langchain", "watch_cache"),
-    # What httpx does not carry is played back through vcrpy's own stubs.
-    "http.client": ("pytest_tokenbudget.capture.playback", "cover_other_clients"),
-    "aiohttp": ("pytest_tokenbudget.capture.playback", "cover_other_clients"),
-    "tiktoken.registry": ("pytest_tokenbudget.capture.playback", "cover_tiktoken"),
+    "urllib3.connectionpool": ("pytest_tokenbudget.capture.other_clients", "hook_urllib3"),
+    "urllib.request": ("pytest_tokenbudget.capture.other_clients", "hook_urllib"),
+    "aiohttp.client": ("pytest_tokenbudget.capture.other_clients", "hook_aiohttp"),
+    "tiktoken.registry": ("pytest_tokenbudget.capture.offline", "serve_imported"),
 }
 """Module -> the function that hooks into it, named so that it too is imported only when needed."""
 

@@ -6,7 +6,6 @@ covered by vcrpy's own stubs. Nothing here imports vcrpy before it is needed.
 
 from __future__ import annotations
 
-import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from pytest_tokenbudget.capture.cassette import TokenCassette
-
-OTHER_CLIENTS = ("http.client", "aiohttp")
-"""Modules below every HTTP client but httpx that vcrpy knows; where neither is loaded there is nothing to cover."""
 
 DEFAULT_MATCH = ("method", "scheme", "host", "port", "path", "query", "body")
 
@@ -80,6 +76,11 @@ class Deck:
         return self._cassette is not None
 
     @property
+    def failed(self) -> bool:
+        """Whether a request got no answer."""
+        return bool(self.misses) or self.fault is not None
+
+    @property
     def cassette(self) -> TokenCassette:
         """The cassette, read when first asked for.
 
@@ -111,17 +112,21 @@ class Deck:
 
         return await vcr_handle_async_request(self.cassette, send, library)(transport, request)
 
-    def cover(self) -> None:
-        """Put vcrpy's stubs under the clients that are not httpx. Once per deck; taken away by ``eject``."""
+    def cover(self) -> bool:
+        """Put vcrpy's stubs under the clients that are not httpx. They stay until ``eject``.
+
+        Returns:
+            Whether they were put there now; ``False`` where they were already.
+        """
         with self._lock:
             if self._covers is not None:
-                return
+                return False
             self._covers = ExitStack()
             from vcr.patch import CassettePatcherBuilder  # noqa: PLC0415 - slow, and needed only now
 
-            self.cassette.skip_patchers = ("httpx", "httpx2")
-            for patcher in CassettePatcherBuilder(self.cassette).build():
+            for patcher in CassettePatcherBuilder(_Late(self)).build():
                 self._covers.enter_context(patcher)
+            return True
 
     def eject(self) -> None:
         """Take the stubs away again."""
@@ -157,20 +162,22 @@ def insert(deck: Deck) -> Iterator[Deck]:
     """Let a deck answer for the length of a block."""
     _active.append(deck)
     try:
-        if any(name in sys.modules for name in OTHER_CLIENTS):
-            deck.cover()
         yield deck
     finally:
         _active.remove(deck)
         deck.eject()
 
 
-def cover_other_clients(_module: ModuleType) -> None:
-    """A client that is not httpx is being imported while a deck is active."""
-    # vcrpy imports every client itself; the deck that imports vcrpy covers them when it is done.
-    if (deck := active_deck()) is not None and "vcr.patch" not in sys.modules:
-        deck.cover()
 
+class _Late:
+    """A deck's cassette for vcrpy's stubs, opened when the first of them asks something of it."""
 
-def cover_tiktoken(_registry: ModuleType) -> None:
-    """Tiktoken is being imported; see ``vocabulary`` for what replayed tests get of it."""
+    skip_patchers = ("httpx", "httpx2")  # these ask the deck themselves
+    custom_patches = ()
+
+    def __init__(self, deck: Deck) -> None:
+        self._deck = deck
+        self._path = str(deck.path)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._deck.cassette, name)

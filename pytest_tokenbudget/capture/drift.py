@@ -1,0 +1,135 @@
+"""What changed between a request and its recording, said in tokens and money. Needed only where a test fails."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pytest_tokenbudget.capture import wire
+from pytest_tokenbudget.capture.cassette import body_bytes
+from pytest_tokenbudget.capture.estimate import count_prompt, split_prompt
+from pytest_tokenbudget.capture.wire.exchange import Exchange
+from pytest_tokenbudget.usage import ModelCall, Usage
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from pathlib import Path
+
+    from pytest_tokenbudget.capture.playback import Deck, Miss
+    from pytest_tokenbudget.capture.wire.exchange import Reading
+    from pytest_tokenbudget.pricing import PriceBook
+
+ROLES = ("system", "user", "assistant", "tool", "tools")
+
+
+def describe_misses(deck: Deck, *, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
+    """One line for each request that no recording answered: what changed, and how to record it again.
+
+    Args:
+        deck: the cassette and its misses.
+        nodeid: the test, for the command.
+        book: the prices, for what the change costs.
+        rootdir: paths are shown from here.
+    """
+    command = f"pytest {shlex.quote(nodeid)} --token-record="
+    path = deck.path.relative_to(rootdir).as_posix() if deck.path.is_relative_to(rootdir) else str(deck.path)
+    lines: dict[str, None] = {}
+    for miss in deck.misses:
+        where = urlsplit(miss.url).path or "/"
+        if miss.reason == "missing":
+            line = f"{nodeid} has no recording: {path} does not exist; record it with: {command}once"
+        elif miss.reason == "played":
+            line = (
+                f"request {miss.number} to {where}: its recording in {path} was played before, and there is no other; "
+                f"re-record with: {command}rewrite"
+            )
+        else:
+            line = (
+                f"request {miss.number} to {where}: {_change(deck, miss, book)}; re-record with: {command}rewrite"
+            )
+        # A client that retries asks the same again.
+        lines.setdefault(line)
+    return list(lines)
+
+
+def _change(deck: Deck, miss: Miss, book: PriceBook) -> str:
+    now = _read(miss.method, miss.url, miss.body)
+    if now is None or now.prompt is None:
+        return "no recording answers it"
+    nearest = _nearest(deck, miss, now)
+    if nearest is None or nearest.prompt is None:
+        return "no recording of this endpoint answers it"
+    changes = []
+    if nearest.request_model != now.request_model:
+        changes.append(f"model {nearest.request_model} -> {now.request_model}")
+    before, after = _tokens(nearest), _tokens(now)
+    if before is None or after is None:
+        return ", ".join([*changes, "its content changed in a way that can't be counted"])
+    roles = [role for role in ROLES if before[role] or after[role] or _texts(nearest, role) != _texts(now, role)]
+    changes += [_role_change(role, before[role], after[role], nearest, now) for role in roles]
+    cost = _cost(book, now, sum(after.values())), _cost(book, nearest, sum(before.values()))
+    if all("unchanged" in change for change in changes):
+        changes.append("its parameters changed")
+    text = ", ".join(changes)
+    return text if None in cost else f"{text}; {_money(cost[0] - cost[1])} a call"  # type: ignore[operator]
+
+
+def _role_change(role: str, before: int, after: int, nearest: Reading, now: Reading) -> str:
+    if after != before:
+        return f"{role} {after - before:+,} tokens"
+    same = _texts(nearest, role) == _texts(now, role)
+    return f"{role} unchanged" if same else f"{role} changed (+0 tokens)"
+
+
+def _nearest(deck: Deck, miss: Miss, now: Reading) -> Reading | None:
+    """The recording of the same endpoint that has most in common with the request: its model, then its texts."""
+    path = urlsplit(miss.url).path
+    found = []
+    for request, _ in deck.cassette.data:
+        if request.method == miss.method and urlsplit(request.uri).path == path:
+            reading = _read(request.method, request.uri, body_bytes(request))
+            if reading is not None and reading.prompt is not None:
+                found.append(reading)
+
+    def likeness(reading: Reading) -> tuple[bool, int]:
+        mine, theirs = (Counter(part.text for part in each.prompt.parts) for each in (now, reading) if each.prompt)
+        return reading.request_model == now.request_model, (mine & theirs).total()
+
+    return max(found, key=likeness, default=None)
+
+
+def _read(method: str, url: str, body: bytes) -> Reading | None:
+    return wire.read(Exchange(method=method, url=url, request_body=body, complete=False))
+
+
+def _texts(reading: Reading, role: str) -> list[str]:
+    return [] if reading.prompt is None else [part.text for part in reading.prompt.parts if part.role == role]
+
+
+def _tokens(reading: Reading) -> Counter[str] | None:
+    if reading.prompt is None or reading.prompt.opaque:
+        return None
+    model = reading.request_model or reading.model
+    total = count_prompt(reading.prompt, model)
+    if total is None:
+        # Another maker's tokenizer: the counts of OpenAI's own tell the size of a change well enough.
+        model = "gpt-4o"
+        total = count_prompt(reading.prompt, model)
+    parts = None if total is None else split_prompt(reading.prompt, model, total)
+    return None if parts is None else Counter(parts)
+
+
+def _cost(book: PriceBook, reading: Reading, input_tokens: int) -> Decimal | None:
+    model = reading.request_model or reading.model
+    call = ModelCall(
+        model=model, provider=reading.provider, usage=Usage(input_tokens=input_tokens), request_model=model
+    )
+    return book.cost(replace(call, service_tier=reading.service_tier))
+
+
+def _money(difference: Decimal) -> str:
+    sign = "-" if difference < 0 else "+"
+    return f"{sign}${abs(difference).normalize():f}"

@@ -1,0 +1,133 @@
+"""What the markers of one test say: its budget and its cassette, or why they can't be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from pytest_tokenbudget.budget import Budget
+from pytest_tokenbudget.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pytest
+
+BUDGET = "token_budget"
+CASSETTE = "token_cassette"
+RECORD_MODES = ("none", "once", "new_episodes", "all", "rewrite")
+MATCHERS = ("method", "scheme", "host", "port", "path", "query", "uri", "url", "headers", "raw_body", "body")
+NEAR = 2
+"""So many typing errors make a marker's name still ours: a misspelt budget must not be no budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the markers of one test say.
+
+    Attributes:
+        budget: its limits, each from the closest marker that sets it, then from the ini defaults.
+        marked: whether any marker of ours stands on it.
+        cassette: the name of its cassette, if a marker gives one.
+        record: the record mode, if a marker gives one.
+        match_on: vcrpy matchers, if a marker gives them.
+    """
+
+    budget: Budget
+    marked: bool = False
+    cassette: str | None = None
+    record: str | None = None
+    match_on: tuple[str, ...] | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_markers(item: pytest.Item, defaults: Budget) -> Wishes:
+    """Read a test's markers.
+
+    Raises:
+        ConfigurationError: a marker is misspelt or says something that is not allowed; one line that names the test.
+    """
+    budget, marked = Budget(), False
+    cassette: dict[str, Any] = {}
+    for node, mark in item.iter_markers_with_node():
+        if mark.name == BUDGET:
+            marked = True
+            budget = budget.over(_budget(item, node, mark))
+        elif mark.name == CASSETTE:
+            marked = True
+            cassette = {**_cassette(item, node, mark), **cassette}
+        elif (meant := meant_by(mark.name)) is not None:
+            raise ConfigurationError(
+                f"{item.nodeid}: @pytest.mark.{mark.name} is not known; did you mean @pytest.mark.{meant}?"
+            )
+    budget = budget.over(defaults)
+    if budget.min_requests is None and any(mark.name == BUDGET for mark in item.own_markers):
+        budget = replace(budget, min_requests=1)
+    return Wishes(budget=budget, marked=marked, **cassette)
+
+
+@lru_cache(maxsize=1024)
+def meant_by(name: str) -> str | None:
+    """The marker of ours that a misspelt name means; ``None`` for one of ours and for any other."""
+    if name in (BUDGET, CASSETTE):
+        return None
+    return next((ours for ours in (BUDGET, CASSETTE) if _distance(name, ours) <= NEAR), None)
+
+
+def _budget(item: pytest.Item, node: Any, mark: pytest.Mark) -> Budget:
+    origin = _origin(item, node, mark)
+    if mark.args:
+        raise ConfigurationError(
+            f"{origin}: takes keywords only, such as max_cost=0.001; it was given {', '.join(map(repr, mark.args))}"
+        )
+    return Budget.from_limits(mark.kwargs, origin=origin)
+
+
+def _cassette(item: pytest.Item, node: Any, mark: pytest.Mark) -> dict[str, Any]:
+    origin = _origin(item, node, mark)
+    unknown = sorted(set(mark.kwargs) - {"name", "record", "match_on"})
+    if unknown:
+        raise ConfigurationError(f"{origin}: unknown keyword {unknown[0]}; allowed are name, record and match_on")
+    if len(mark.args) + ("name" in mark.kwargs) > 1:
+        raise ConfigurationError(f"{origin}: takes one name")
+    said: dict[str, Any] = {}
+    if mark.args or "name" in mark.kwargs:
+        said["cassette"] = name = mark.args[0] if mark.args else mark.kwargs["name"]
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError(f"{origin}: name={name!r} is not allowed; it must be the name of a cassette")
+    if "record" in mark.kwargs:
+        said["record"] = mode = mark.kwargs["record"]
+        if mode not in RECORD_MODES:
+            raise ConfigurationError(
+                f"{origin}: record={mode!r} is not allowed; it must be one of {', '.join(RECORD_MODES)}"
+            )
+    if "match_on" in mark.kwargs:
+        match_on = mark.kwargs["match_on"]
+        if not isinstance(match_on, list | tuple) or not match_on or any(each not in MATCHERS for each in match_on):
+            raise ConfigurationError(
+                f"{origin}: match_on={match_on!r} is not allowed; it must be a list of {', '.join(MATCHERS)}"
+            )
+        said["match_on"] = tuple(match_on)
+    return said
+
+
+def _origin(item: pytest.Item, node: Any, mark: pytest.Mark) -> str:
+    where = "" if node is item else f" on {getattr(node, 'nodeid', '') or node.name}"
+    return f"{item.nodeid}: @pytest.mark.{mark.name}{where}"
+
+
+def _distance(one: str, other: str) -> int:
+    """How many letters must be put in, left out, changed or swapped with the next to make one word of the other."""
+    if abs(len(one) - len(other)) > NEAR:
+        return NEAR + 1
+    older: list[int] = []
+    before = list(range(len(other) + 1))
+    for row, letter in enumerate(one, start=1):
+        current = [row]
+        for column, wanted in enumerate(other, start=1):
+            best = min(before[column] + 1, current[column - 1] + 1, before[column - 1] + (letter != wanted))
+            swapped = row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == wanted
+            current.append(min(best, older[column - 2] + 1) if swapped else best)
+        older, before = before, current
+    return before[-1]
