@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture.wire.counts import UncountableError, build_usage, read_count, read_details
 from pytest_tokenbudget.capture.wire.openai import read_error
-from pytest_tokenbudget.capture.wire.prompts import build_tools, read_role, write_json
+from pytest_tokenbudget.capture.wire.prompts import build_text_prompt, build_tools, read_role, write_json
 from pytest_tokenbudget.capture.wire.providers import name_provider
 from pytest_tokenbudget.capture.wire.traffic import make_reading, read_objects, read_text, read_tier
 from pytest_tokenbudget.usage import Prompt, PromptPart
@@ -23,7 +23,7 @@ _CUT = "the stream ended before its usage came"
 
 def read_message(traffic: Traffic) -> Reading | None:
     """Read a message; ``None`` where neither request nor answer has the shape of one, as other services' have not."""
-    if not _looks_answered(traffic) and not _looks_asked(traffic):
+    if not _looks_answered(traffic) and not _looks_asked(traffic) and not traffic.unseen:
         return None
     usage, final = collect_usage(traffic)
     message = _find_message(traffic)
@@ -47,7 +47,8 @@ def read_message(traffic: Traffic) -> Reading | None:
 def read_text_completion(traffic: Traffic) -> Reading | None:
     """Read one of the old text completions, which report no usage."""
     prompt = traffic.request.get("prompt")
-    if not isinstance(prompt, str) or "max_tokens_to_sample" not in traffic.request:
+    asked = isinstance(prompt, str) and "max_tokens_to_sample" in traffic.request
+    if not asked and not traffic.unseen:
         return None
     texts = [read_text(event.data, "completion") for event in traffic.events]
     return make_reading(
@@ -55,7 +56,7 @@ def read_text_completion(traffic: Traffic) -> Reading | None:
         measure=lambda: None,
         model=traffic.find_text("model"),
         provider=name_provider(traffic.host, traffic.path, "") or "anthropic",
-        prompt=Prompt(parts=(PromptPart("user", prompt),)),
+        prompt=build_text_prompt(prompt),
         outputs=("".join(texts),) if texts and traffic.frames.intact else None,
         request_id=traffic.find_text("id"),
     )

@@ -44,7 +44,7 @@ def read_generation(traffic: Traffic) -> Reading | None:
         if usage:
             found = usage
     answered = found is not None or any("candidates" in event.data for event in traffic.events[:3])
-    if not answered and "contents" not in traffic.request:
+    if not answered and "contents" not in traffic.request and not traffic.unseen:
         return None
     final = traffic.complete or finished
     return _make_reading(
@@ -59,7 +59,7 @@ def read_generation(traffic: Traffic) -> Reading | None:
 def read_embedding(traffic: Traffic) -> Reading | None:
     """Read a request that embeds; some models report usage, others only bill it."""
     asked = any(key in traffic.request for key in ("content", "requests", "contents"))
-    if not asked and not any(key in traffic.body for key in _EMBEDDINGS):
+    if not asked and not any(key in traffic.body for key in _EMBEDDINGS) and not traffic.unseen:
         return None
     requests = read_objects(traffic.request, "requests") or [dict(traffic.request)]
     texts = [_read_parts(read_details(each, "content")) for each in requests]
@@ -72,7 +72,7 @@ def read_embedding(traffic: Traffic) -> Reading | None:
 
 def read_prediction(traffic: Traffic) -> Reading | None:
     """Read Vertex's predictions of Google's own models: of text embeddings, each says how many tokens it took."""
-    if "publishers" not in traffic.segments or "instances" not in traffic.request:
+    if "publishers" not in traffic.segments or ("instances" not in traffic.request and not traffic.unseen):
         return None
     predictions = read_objects(traffic.body, "predictions")
     statistics = [read_details(read_details(each, "embeddings"), "statistics") for each in predictions]

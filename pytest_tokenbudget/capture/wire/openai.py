@@ -96,7 +96,7 @@ def read_embeddings(traffic: Traffic) -> Reading | None:
     """Read an embeddings request."""
     answered = any("embedding" in each for event in traffic.events for each in read_objects(event.data, "data")[:1])
     given = traffic.request.get("input")
-    if not answered and (given is None or isinstance(given, dict)):
+    if not answered and (given is None or isinstance(given, dict)) and not traffic.unseen:
         return None
     return make_reading(
         traffic,

@@ -33,7 +33,8 @@ _OPAQUE_KEYS = ("audio", "images")
 
 def read_chat(traffic: Traffic) -> Reading | None:
     """Read a chat completion."""
-    if not _looks_answered(traffic) and not isinstance(traffic.request.get("messages"), list):
+    asked = isinstance(traffic.request.get("messages"), list)
+    if not asked and not _looks_answered(traffic) and not traffic.unseen:
         return None
     return _read(traffic, build_chat_prompt(traffic.request), _collect_messages(traffic))
 
@@ -41,7 +42,7 @@ def read_chat(traffic: Traffic) -> Reading | None:
 def read_completion(traffic: Traffic) -> Reading | None:
     """Read a legacy completion (also an edit), which may answer several prompts at once."""
     asked = "prompt" in traffic.request or "instruction" in traffic.request
-    if not asked and not _looks_answered(traffic):
+    if not asked and not _looks_answered(traffic) and not traffic.unseen:
         return None
     given = traffic.request.get("prompt")
     if given is None:

@@ -29,7 +29,7 @@ def read_response(traffic: Traffic) -> Reading | None:
     Source: OpenAI API reference, ``Response`` and its streaming events; only the last event of a stream has usage.
     """
     response, terminal = _find_response(traffic)
-    if not response and not _looks_asked(traffic):
+    if not response and not _looks_asked(traffic) and not traffic.unseen:
         return None
     status = read_text(response, "status")
     usage = response.get("usage")

@@ -70,6 +70,12 @@ class Traffic:
         """The model as the request's body names it."""
         return read_text(self.request, "model")
 
+    @property
+    def unseen(self) -> bool:
+        """Whether neither side can be read, though the host is a provider's: a request whose cost nobody knows."""
+        known = self.method == "POST" and name_provider(self.host, self.path, "") != ""
+        return known and not self.readable and self.fault is not None
+
     def find_text(self, *names: str) -> str:
         """Return the first non-empty string under one of ``names`` in the answer's objects."""
         for event in self.frames.events:
