@@ -28,7 +28,7 @@ class InFlight(Protocol):
         """Count what came so far: nothing more will be looked at."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Ledger:
     """The model calls of one test, fixture, block or of the rest of a session. Safe to use from any thread.
 
