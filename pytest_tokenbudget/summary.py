@@ -172,7 +172,7 @@ class Summary:
             ModelRow(provider=provider, model=model, tally=tally_of(calls))
             for (provider, model), calls in groups.items()
         ]
-        return tuple(sorted(rows, key=lambda row: (-row.tally.known_cost, row.provider, row.model)))
+        return tuple(sorted(rows, key=lambda row: (row.tally.known_cost.copy_negate(), row.provider, row.model)))
 
     @property
     def costliest(self) -> tuple[UsageRecord, ...]:
@@ -312,7 +312,7 @@ def _worth_listing(record: UsageRecord) -> bool:
 def _dearness(record: UsageRecord) -> tuple[Decimal, int, str]:
     cost = add_usd([call.cost for call in record.calls if call.cost is not None])
     tokens = sum(call.usage.total_tokens for call in record.calls if call.usage is not None)
-    return -cost, -tokens, record.nodeid
+    return cost.copy_negate(), -tokens, record.nodeid
 
 
 def _join(records: Iterable[SharedRecord]) -> tuple[SharedRecord, ...]:

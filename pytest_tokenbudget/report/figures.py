@@ -55,13 +55,13 @@ def format_pair(used: Decimal | int, allowed: Decimal | int) -> tuple[str, str, 
         # A limit on tokens can have a fraction: a baseline with its tolerance.
         excess = _CONTEXT.subtract(Decimal(used), Decimal(allowed))
         limit = format_count(allowed) if isinstance(allowed, int) else _plain_count(allowed)
-        return format_count(used), limit, _signed("", _plain_count(abs(excess)), excess)
+        return format_count(used), limit, _signed("", _plain_count(excess.copy_abs()), excess)
     allowed = Decimal(allowed)
     excess = _CONTEXT.subtract(used, allowed)
     decimals = max(_decimals(used), _decimals(allowed), _decimals(excess, significant=1))
     while used != allowed and _usd(used, decimals) == _usd(allowed, decimals):
         decimals += 1
-    shown = _usd(abs(excess), decimals)
+    shown = _usd(excess.copy_abs(), decimals)
     return _usd(used, decimals), _usd(allowed, decimals), _signed("", shown, excess)
 
 
@@ -73,11 +73,11 @@ def format_percent(used: Decimal | int, allowed: Decimal | int) -> str:
     percent = _CONTEXT.multiply(ratio, Decimal(100))
     if percent == 0:
         return "+0%"
-    if abs(percent) < MIN_PERCENT:
+    if percent.copy_abs() < MIN_PERCENT:
         return f"less than {'-' if percent < 0 else '+'}{MIN_PERCENT}%"
     # Two digits are enough to act on, and a difference never reads as none.
     decimals = max(0, 1 - percent.adjusted())
-    text = _strip(format(_round(abs(percent), decimals), ",f"), keep=0)
+    text = _strip(format(_round(percent.copy_abs(), decimals), ",f"), keep=0)
     return _signed("", text + "%", percent)
 
 
@@ -118,7 +118,7 @@ def _decimals(amount: Decimal, *, significant: int = SIGNIFICANT_DIGITS) -> int:
 def _usd(amount: Decimal, decimals: int) -> str:
     if amount == 0:
         return "$0"
-    return _signed("$", format(_round(abs(amount), decimals), ",f"), amount, plus="")
+    return _signed("$", format(_round(amount.copy_abs(), decimals), ",f"), amount, plus="")
 
 
 def _round(amount: Decimal, decimals: int) -> Decimal:

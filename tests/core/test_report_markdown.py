@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_tokenbudget.budget import Budget, Violation
+from pytest_tokenbudget.record import SharedRecord, UsageRecord
+from pytest_tokenbudget.report.markdown import code, escape, render_markdown
+from pytest_tokenbudget.summary import Summary
+from pytest_tokenbudget.usage import ModelCall, Usage
+
+PRICES = {"source": "genai-prices", "version": "0.1.3", "date": "2026-11-18", "overrides": []}
+
+
+def summarize(tests=(), shared=(), **more):
+    return Summary.of(
+        tests, shared, **{"plugin_version": "0.1.0", "created": "2026-11-22T10:00:00Z", "prices": PRICES, **more}
+    )
+
+
+def call(**more):
+    return ModelCall(
+        **{
+            "model": "gpt-4o",
+            "provider": "openai",
+            "usage": Usage(input_tokens=1000, output_tokens=100),
+            "cost": Decimal("0.0023"),
+            "replayed": True,
+            **more,
+        }
+    )
+
+
+def test_a_page():
+    record = UsageRecord(
+        nodeid="test_chat.py::test_over",
+        calls=(call(parts={"system": 812, "user": 188}),),
+        budget=Budget(max_cost=Decimal("0.001")),
+        violations=(Violation(limit="max_cost", allowed=Decimal("0.001"), used=Decimal("0.0023")),),
+        verdict="over",
+    )
+    shared = SharedRecord(fixture="index", scope="session", calls=(call(source="estimate"),))
+    assert render_markdown(summarize([record], [shared], unused_cassettes=["c/old.yaml"])) == (
+        "## Token budget\n"
+        "\n"
+        "**\\~$0.0046 for \\~2,200 tokens in 2 requests (input \\~2,000, output \\~200)**\n"
+        "\n"
+        "- spent: nothing live\n"
+        "- estimated: \\~ 1 of 2 requests, counted locally\n"
+        "- prices: genai-prices 0.1.3 of 2026-11-18\n"
+        "- **budgets**: 1 over\n"
+        "\n"
+        "### Over budget (1)\n"
+        "\n"
+        "- `test_chat.py::test_over`\n"
+        "  - cost, $0.0023, limit $0.0010, +$0.0013 (+130%)\n"
+        "\n"
+        "<details><summary>Cassettes that no test used (1)</summary>\n"
+        "\n"
+        "- `c/old.yaml`\n"
+        "\n"
+        "Delete them\n"
+        "\n"
+        "</details>\n"
+        "\n"
+        "<details><summary>Costliest tests</summary>\n"
+        "\n"
+        "| cost | tokens | input | cached | output | requests | budget | test | where the input went |\n"
+        "| ---: | ---: | ---: | ---: | ---: | ---: | --- | --- | --- |\n"
+        "| $0.0023 | 1,100 | 1,000 | 0 | 100 | 1 | **over** | `test_chat.py::test_over` | system 812, user 188 |\n"
+        "\n"
+        "</details>\n"
+        "\n"
+        "<details><summary>By model</summary>\n"
+        "\n"
+        "| cost | tokens | input | cached | output | requests | model |\n"
+        "| ---: | ---: | ---: | ---: | ---: | ---: | --- |\n"
+        "| \\~$0.0046 | \\~2,200 | \\~2,000 | \\~0 | \\~200 | 2 | `gpt-4o` |\n"
+        "| \\~$0.0046 | \\~2,200 | \\~2,000 | \\~0 | \\~200 | 2 | **total** |\n"
+        "\n"
+        "</details>\n"
+        "\n"
+        "<details><summary>Shared fixtures, charged to no test</summary>\n"
+        "\n"
+        "| cost | tokens | input | cached | output | requests | fixture |\n"
+        "| ---: | ---: | ---: | ---: | ---: | ---: | --- |\n"
+        "| \\~$0.0023 | \\~1,100 | \\~1,000 | \\~0 | \\~100 | 1 | `index (session)` |\n"
+        "\n"
+        "</details>\n"
+    )
+
+
+def test_a_run_without_a_model():
+    assert render_markdown(summarize()) == "## Token budget\n\nNo test used a model.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("test_a.py::test_b[c-1]", "`test_a.py::test_b[c-1]`"),
+        ("a|b", "<code>a&#124;b</code>"),
+        ("a`b", "<code>a&#96;b</code>"),
+        ("<script>", "<code>&#60;script&#62;</code>"),
+        ("a\\|b", "<code>a&#92;&#124;b</code>"),
+        ("@me #1 <b>", "<code>\\@me \\#1 &#60;b&#62;</code>"),
+        ("a\nb", "<code>a&#92;nb</code>"),
+        ("\ud800", "<code>&#92;ud800</code>"),
+        ("", "`?`"),
+    ],
+)
+def test_names(name, shown):
+    assert code(name) == shown
+
+
+def test_sentences():
+    assert escape("set token_prices to _x_ & *y* [z](u) ~1") == r"set token_prices to \_x\_ &#38; \*y\* \[z\](u) \~1"
+
+
+hostile = st.text(alphabet=st.characters(), max_size=60) | st.text(alphabet="|`<>&\\\n*_[]()#@~$", max_size=30)
+
+
+@settings(deadline=None)
+@given(hostile, hostile, hostile)
+def test_no_name_breaks_out_of_its_cell(nodeid, model, message):
+    record = UsageRecord(nodeid=nodeid, calls=(call(model=model, provider=message),), drift=(message,))
+    page = render_markdown(summarize([record]))
+    page.encode("utf-8")
+    for line in page.split("\n"):
+        if line.startswith("| $"):
+            assert line.count("|") in (8, 10)
+        assert line.count("`") in (0, 2)
+    tags = set(re.findall(r"</?\w+", page))
+    assert tags <= {"<details", "</details", "<summary", "</summary", "<code", "</code"}
+
+
+def test_a_huge_run_stays_far_below_what_github_takes():
+    records = [
+        UsageRecord(nodeid=f"test_{n}.py::test_" + "<" * 400, calls=(call(),), drift=("x" * 500,))
+        for n in range(2000)
+    ]
+    page = render_markdown(summarize(records))
+    assert len(page.encode()) < 300_000
+    assert "Costliest tests (50 of 2,000)" in page
+    assert "- ... and 1,950 more" in page

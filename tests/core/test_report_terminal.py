@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_tokenbudget.budget import Budget, Violation
+from pytest_tokenbudget.record import BaselineResult, SharedRecord, UsageRecord
+from pytest_tokenbudget.report.terminal import MARKUP, render_terminal
+from pytest_tokenbudget.report.text import measure
+from pytest_tokenbudget.summary import BaselineSummary, Summary
+from pytest_tokenbudget.usage import ModelCall, Usage
+
+PRICES = {"source": "genai-prices", "version": "0.1.3", "date": "2026-11-18", "overrides": []}
+
+
+def summarize(tests=(), shared=(), **more):
+    return Summary.of(
+        tests, shared, **{"plugin_version": "0.1.0", "created": "2026-11-22T10:00:00Z", "prices": PRICES, **more}
+    )
+
+
+def call(tokens=1000, cost="0.002", **more):
+    return ModelCall(
+        **{
+            "model": "gpt-4o",
+            "provider": "openai",
+            "usage": Usage(input_tokens=tokens, output_tokens=100),
+            "cost": None if cost is None else Decimal(cost),
+            "replayed": True,
+            **more,
+        }
+    )
+
+
+def text(summary, **options):
+    return [line.text for line in render_terminal(summary, **options)]
+
+
+GREET = UsageRecord(
+    nodeid="test_chat.py::test_greet", calls=(call(),), budget=Budget(max_cost=Decimal(1)), verdict="within"
+)
+OVER = UsageRecord(
+    nodeid="test_chat.py::test_over",
+    calls=(call(cost="0.0023", parts={"system": 812, "user": 188}),),
+    budget=Budget(max_cost=Decimal("0.001")),
+    violations=(Violation(limit="max_cost", allowed=Decimal("0.001"), used=Decimal("0.0023")),),
+    verdict="over",
+    outcome="failed",
+)
+
+
+def test_a_run_at_80_columns():
+    assert text(summarize([GREET, OVER]), width=80) == [
+        "costliest tests",
+        "  cost     tokens  requests  budget  test",
+        "  $0.0023   1,100         1  over    test_chat.py::test_over",
+        "  $0.0020   1,100         1  within  test_chat.py::test_greet",
+        "",
+        "by model",
+        "  cost     input  cached  output  requests  model",
+        "  $0.0043  2,000       0     200         2  gpt-4o",
+        "  $0.0043  2,000       0     200         2  total",
+        "",
+        "over budget (1)",
+        "  test_chat.py::test_over",
+        "    cost    $0.0023   limit $0.0010   +$0.0013 (+130%)",
+        "",
+        "total       $0.0043 for 2,200 tokens in 2 requests (input 2,000, output 200)",
+        "spent       nothing live",
+        "prices      genai-prices 0.1.3 of 2026-11-18",
+        "budgets     1 within, 1 over",
+    ]
+
+
+def test_a_wide_terminal_shows_the_kinds_of_tokens():
+    lines = text(summarize([GREET]), width=200)
+    assert lines[1:3] == [
+        "  cost     tokens  input  cached  output  requests  budget  test",
+        "  $0.0020   1,100  1,000       0     100         1  within  test_chat.py::test_greet",
+    ]
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        summarize(),
+        summarize([UsageRecord(nodeid="t", budget=Budget(max_tokens=1), verdict="within")]),
+        summarize(baseline=BaselineSummary(path="token-baseline.json")),
+        summarize(complete=False),
+    ],
+)
+def test_nothing_to_say_is_nothing_printed(summary):
+    assert render_terminal(summary) == []
+
+
+def test_verbose_shows_every_test_and_call_and_where_the_input_went():
+    many = [UsageRecord(nodeid=f"t::{n:02}", calls=(call(cost=f"0.00{n + 1:02}"),)) for n in range(12)]
+    lines = text(summarize([*many, OVER]))
+    assert lines[0] == "costliest tests (10 of 13; -vv shows all and their calls)"
+    assert not any("t::00" in line for line in lines)
+    lines = text(summarize([*many, OVER]), verbosity=2)
+    assert lines[0] == "costliest tests"
+    assert any("t::00" in line for line in lines)
+    assert "      1  gpt-4o             1,000       0     100  $0.0023   replayed" in lines
+    assert "      where the input went: system 812, user 188" in lines
+
+
+def test_quiet_keeps_the_problems_and_the_total():
+    lines = text(summarize([GREET, OVER]), verbosity=-1)
+    assert lines[0] == "over budget (1)"
+    assert any(line.startswith("total ") for line in lines)
+    assert not any("costliest" in line or "by model" in line for line in lines)
+
+
+def test_estimates_unknowns_and_hits_have_lines_of_their_own():
+    records = [
+        UsageRecord(nodeid="a", calls=(call(source="estimate", cost="0.5"),), cache_hits=2),
+        UsageRecord(nodeid="b", calls=(call(usage=None, cost=None, reason="no tokenizer for 'x'", model="x"),)),
+        UsageRecord(nodeid="c", calls=(call(cost=None, model="mine", replayed=False),)),
+    ]
+    lines = text(summarize(records))
+    assert "  ~$0.5000  ~1,100         1  a" in lines
+    assert "  unknown        ?         1  b" in lines
+    assert "  unknown    1,100         1  c" in lines
+    facts = "\n".join(lines[lines.index("by model") :])
+    assert "total       unknown, at least ~$0.5000 for at least ~2,200 tokens in 3 requests" in facts
+    assert "\nspent       unknown, at least $0 on live requests\n" in facts
+    assert "\nestimated   ~ 1 of 3 requests, counted locally\n" in facts
+    assert "\nunmeasured  1 of 3 requests: no tokenizer for 'x'\n" in facts
+    assert "\nunpriced    mine: prices go into the file that token_prices names\n" in facts
+    assert "\ncache hits  2 answers from LangChain's own cache, nothing sent\n" in facts
+
+
+def test_what_was_spent_live():
+    lines = text(summarize([UsageRecord(nodeid="a", calls=(call(replayed=False), call(cost="7")))]))
+    assert "spent       $0.0020 on live requests" in lines
+
+
+def test_the_baseline_and_how_to_move_it():
+    improved = UsageRecord(
+        nodeid="t::less",
+        calls=(call(900, "0.001"),),
+        baseline=BaselineResult(status="improved", tokens=1200, cost=Decimal("0.002")),
+    )
+    baseline = BaselineSummary(path="token-baseline.json", new=("t::new",), improved=("t::less",), stale=("t::old",))
+    lines = text(summarize([improved], baseline=baseline))
+    start = lines.index("new, not in the baseline (1); add with: pytest --token-update-baseline")
+    assert lines[start:-5] == [
+        "new, not in the baseline (1); add with: pytest --token-update-baseline",
+        "  t::new",
+        "",
+        "improved, below the baseline (1); keep with: pytest --token-update-baseline",
+        "  t::less",
+        "    1,200 -> 1,000 tokens, $0.0020 -> $0.0010",
+        "",
+        "stale, in the baseline only (1); drop with: pytest --token-update-baseline=prune",
+        "  t::old",
+    ]
+    assert lines[-1] == "baseline    1 new, 1 improved, 1 stale (token-baseline.json)"
+
+
+def test_everything_that_went_wrong_is_named():
+    record = UsageRecord(
+        nodeid="t::x",
+        drift=("system +312 tokens",),
+        blocked=("socket to api.example:443",),
+        unplayed=("request 3",),
+        incidents=("handler failed",),
+        budget=Budget(min_requests=1),
+        violations=(Violation(limit="min_requests", allowed=1, used=0, reason="nothing was seen"),),
+        verdict="unmeasured",
+    )
+    limit = Violation(limit="token_total_max_cost", allowed=Decimal("0.04"), used=Decimal("0.05"))
+    summary = summarize(
+        [record],
+        unused_cassettes=["c/old.yaml"],
+        run_violations=[limit],
+        price_change="prices changed since yesterday",
+    )
+    assert text(summary) == [
+        "cassettes that no test used (1); delete them",
+        "  c/old.yaml",
+        "",
+        "recordings left unplayed (1)",
+        "  t::x",
+        "    request 3",
+        "",
+        "errors while capturing (1)",
+        "  t::x",
+        "    handler failed",
+        "",
+        "drift from the recordings (1)",
+        "  t::x",
+        "    system +312 tokens",
+        "",
+        "blocked on the way to the network (1)",
+        "  t::x",
+        "    socket to api.example:443",
+        "",
+        "not measured, so not within budget (1)",
+        "  t::x",
+        "    requests  0 (at least 1): nothing was seen",
+        "",
+        "            prices changed since yesterday",
+        "budgets     1 unmeasured",
+        "run limit   cost    $0.0500   limit $0.0400   +$0.0100 (+25%)",
+    ]
+
+
+def test_shared_fixtures_and_models_of_the_same_name():
+    shared = [SharedRecord(fixture="index", scope="session", calls=(call(), call(provider="azure", cost="0.004")))]
+    lines = text(summarize(shared=shared))
+    assert lines[0] == "shared fixtures, charged to no test"
+    assert lines[2].endswith("  index (session)")
+    assert lines[6].endswith("  gpt-4o (azure)")
+    assert lines[7].endswith("  gpt-4o (openai)")
+
+
+def test_an_interrupted_run_says_so():
+    assert "run         not complete: these are the figures of what finished" in text(
+        summarize([GREET], complete=False)
+    )
+
+
+def test_styles_are_those_of_pytests_terminal():
+    lines = render_terminal(summarize([GREET, OVER]))
+    styles = {line.text: line.style for line in lines}
+    assert styles["over budget (1)"] == "bad"
+    assert styles["costliest tests"] == "heading"
+    assert {line.style for line in lines} <= set(MARKUP)
+
+
+hostile = st.text(alphabet=st.characters(), max_size=400) | st.sampled_from(
+    ["x" * 300, "你" * 300, "\ud800" * 9, "\x1b[2J", "a\nb\rc", "", "test.py::" + "y" * 300 + "[z]"]
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.tuples(hostile, hostile, hostile),
+    st.sampled_from([20, 80, 120, 200]),
+    st.sampled_from([-1, 0, 2]),
+    st.booleans(),
+)
+def test_any_text_fits_any_terminal(names, width, verbosity, ascii_only):
+    nodeid, model, message = names
+    record = UsageRecord(
+        nodeid=nodeid,
+        calls=(call(model=model), call(usage=None, cost=None, reason=message)),
+        violations=(
+            Violation(limit="unmeasured", reason=message),
+            Violation(limit="max_tokens", allowed=1, used=1100),
+        ),
+        drift=(message,),
+        verdict="over",
+    )
+    summary = summarize([record], unused_cassettes=[nodeid], baseline=BaselineSummary(path=message, new=(nodeid,)))
+    for line in text(summary, width=width, verbosity=verbosity, ascii_only=ascii_only):
+        assert measure(line) <= max(width, 40)
+        assert "\n" not in line
+        assert "\x1b" not in line
+        line.encode("ascii" if ascii_only else "utf-8")
+
+
+def test_a_long_id_keeps_its_start_and_its_end():
+    record = UsageRecord(nodeid="tests/test_long.py::test_" + "x" * 300 + "[last]", calls=(call(),))
+    row = text(summarize([record]), width=80)[2]
+    assert len(row) == 80
+    assert "  tests/test_long.p" in row
+    assert "…" in row
+    assert row.endswith("x[last]")
