@@ -35,9 +35,7 @@ FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO
 class Collector:
     """The hooks of the process that reports: the only one, or xdist's controller."""
 
-    def __init__(
-        self, config: pytest.Config, settings: Settings, book: PriceBook, baseline: Baseline | None
-    ) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, book: PriceBook, baseline: Baseline | None) -> None:
         self.config = config
         self.settings = settings
         self.book = book
@@ -66,7 +64,9 @@ class Collector:
                 from pytest_tokenbudget.report.document import stub_json  # noqa: PLC0415 - not on the start-up path
 
                 text = stub_json(
-                    plugin_version=__version__, created=self.created, prices=self.book.describe()  # type: ignore[arg-type]
+                    plugin_version=__version__,
+                    created=self.created,
+                    prices=self.book.describe(),  # type: ignore[arg-type]
                 )
             try:
                 write_atomically(self._path(report.dest), text.encode())
@@ -118,9 +118,7 @@ class Collector:
         """Write the baseline and the reports."""
         if self.config.option.collectonly:
             return
-        complete = (
-            exitstatus in FINISHED and not self._crashed and not session.shouldstop and not session.shouldfail
-        )
+        complete = exitstatus in FINISHED and not self._crashed and not session.shouldstop and not session.shouldfail
         faults: list[str] = []
         if self.settings.baseline_update is not None:
             faults += self._update_baseline(session, complete=complete)
@@ -177,7 +175,7 @@ class Collector:
         limit_cost, limit_tokens = self.settings.total_max_cost, self.settings.total_max_tokens
         if limit_cost is None and limit_tokens is None:
             return ()
-        parts = (*self._records.values(), *self._shared)
+        parts: tuple[UsageRecord | SharedRecord, ...] = (*self._records.values(), *self._shared)
         tally = tally_of(
             [call for part in parts for call in part.calls], cache_hits=sum(part.cache_hits for part in parts)
         )

@@ -113,6 +113,7 @@ class Gate:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Open the test's ledger and cassette before any of its fixtures is set up."""
         if PASSING in item.stash:
             del item.stash[PASSING]  # a rerun starts from nothing
         passing = self._admit(item)
@@ -130,6 +131,7 @@ class Gate:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Judge the test when its code is done, as a failed assertion would."""
         passing = item.stash.get(PASSING, None)
         if passing is None:
             return (yield)
@@ -153,16 +155,18 @@ class Gate:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Close what set-up opened."""
         passing = item.stash.get(PASSING, None)
         if passing is None:
             return (yield)
         try:
             result = yield
             self._fail_on_misses(item, passing)
-            return result
         except BaseException:
             passing.failed = True
             raise
+        else:
+            return result
         finally:
             self._dismiss(item, passing)
 
@@ -170,6 +174,7 @@ class Gate:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Put the record on the last report, which crosses to the process that reports."""
         report = yield
         passing = item.stash.get(PASSING, None)
         if passing is not None and call.when == "call" and report.outcome == "skipped":
@@ -187,6 +192,7 @@ class Gate:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
+        """Charge a fixture of wider scope to itself: while it is set up, and while it is torn down."""
         if fixturedef.scope == "function" or not self._is_counted(fixturedef.argname, request):
             return (yield)
         self._attach()
@@ -320,8 +326,13 @@ class Gate:
             return None
         tolerance = self.settings.tolerance if budget.tolerance is None else budget.tolerance
         models = record.models
-        result = baselines.compare(models, entry, tolerance=tolerance, price=self._price_sum)
-        violations += baselines.violations(result, models, tolerance=tolerance, price=self._price_sum)
+        providers = {call.model: call.provider for call in record.calls}
+
+        def price(model: str, tokens: ModelTokens) -> Decimal | None:
+            return self._price_sum(providers.get(model, ""), model, tokens)
+
+        result = baselines.compare(models, entry, tolerance=tolerance, price=price)
+        violations += baselines.violations(result, models, tolerance=tolerance, price=price)
         if result.status == "new" and self.settings.baseline_missing_fails:
             violations.append(
                 Violation(
@@ -331,14 +342,15 @@ class Gate:
             )
         return result
 
-    def _price_sum(self, model: str, tokens: ModelTokens) -> Decimal | None:
+    def _price_sum(self, provider: str, model: str, tokens: ModelTokens) -> Decimal | None:
         usage = Usage(
+            requests=tokens.requests,
             input_tokens=tokens.input,
             cached_input_tokens=tokens.cached,
             cache_write_tokens=tokens.cache_write,
             output_tokens=tokens.output,
         )
-        return self.book.cost(ModelCall(model=model, usage=usage))
+        return self.book.cost(ModelCall(model=model, provider=provider, usage=usage))
 
     def _explain(self, item: pytest.Item, passing: Passing) -> None:
         """Add what a failing test used to its report."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.gate import Gate
     from pytest_tokenbudget.tracking import UsageTracker
 
-GATE = pytest.StashKey["Gate"]()
+GATE: pytest.StashKey[Gate] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -395,8 +395,8 @@ def _ini_text(name: str, config: pytest.Config) -> str | None:
 
 def _ini_table(config: pytest.Config) -> dict[str, Any]:
     # pytest has no public way to ask which keys a file sets; 9 renamed the mapping and deprecates the old name.
-    table: dict[str, Any] = config._inicfg if hasattr(config, "_inicfg") else config.inicfg  # noqa: SLF001
-    return table
+    table: Any = config._inicfg if hasattr(config, "_inicfg") else config.inicfg  # noqa: SLF001
+    return cast("dict[str, Any]", table)
 
 
 def _ini_origin(name: str, config: pytest.Config) -> str:

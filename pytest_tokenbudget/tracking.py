@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from pytest_tokenbudget.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from decimal import Decimal
 
     from pytest_tokenbudget.ledger import Ledger
     from pytest_tokenbudget.usage import ModelCall
@@ -167,9 +167,7 @@ class UsageTracker:
 
         tally = self.tally
         unknown = tally.unmeasured_reasons or self._ledger.incidents
-        return render_usage(
-            tally.usage, None if unknown else tally.cost, unpriced_models=tally.unpriced_models
-        )
+        return render_usage(tally.usage, None if unknown else tally.cost, unpriced_models=tally.unpriced_models)
 
     __repr__ = __str__
 

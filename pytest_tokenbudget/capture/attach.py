@@ -35,7 +35,10 @@ class _Watcher:
     """A finder that finds nothing itself, and runs a hook after a watched module was executed."""
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self,
+        name: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002 - the import system's signature
+        target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
         if name not in HOOKS or name in _searching.names:
             return None
@@ -73,7 +76,7 @@ def attach() -> None:
         _users += 1
         first = _users == 1
         if first:
-            sys.meta_path.insert(0, _watcher)  # type: ignore[arg-type]
+            sys.meta_path.insert(0, _watcher)
     if first:
         for name in HOOKS:
             if (module := sys.modules.get(name)) is not None:
@@ -86,7 +89,7 @@ def detach() -> None:
     with _lock:
         _users -= 1
         if _users == 0 and _watcher in sys.meta_path:
-            sys.meta_path.remove(_watcher)  # type: ignore[arg-type]
+            sys.meta_path.remove(_watcher)
 
 
 @contextmanager

@@ -125,7 +125,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         return None if _is_local_traffic(request) else super().filter_request(request)
 
     def find_requests_with_most_matches(self, request: Request) -> list[Any]:
-        """vcrpy asks this only to explain a request that it can't answer: that is where the test fails.
+        """Fail: vcrpy asks this only to explain a request that it can't answer: that is where the test fails.
 
         Raises:
             ReplayMiss: always.

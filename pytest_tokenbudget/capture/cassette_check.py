@@ -17,6 +17,7 @@ from pytest_tokenbudget.errors import CassetteError
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_DEPTH = 64
+INTERACTIONS_DEPTH = 2
 VERSION = 1
 CONFLICT_MARKS = ("<<<<<<< ", ">>>>>>> ")
 BINARY = "tag:yaml.org,2002:binary"
@@ -37,8 +38,7 @@ def check_document(path: str) -> str | None:
         text = _read(Path(path))
         if text is None:
             return None
-        if any(line.startswith(CONFLICT_MARKS) for line in text.splitlines()):
-            raise _Refused("it holds an unresolved merge conflict")
+        _check_conflicts(text)
         if text.lstrip("\ufeff \t\r\n").startswith("{"):
             _check_json(text)
         else:
@@ -73,6 +73,11 @@ def _read(path: Path) -> str | None:
     return text
 
 
+def _check_conflicts(text: str) -> None:
+    if any(line.startswith(CONFLICT_MARKS) for line in text.splitlines()):
+        raise _Refused("it holds an unresolved merge conflict")
+
+
 def _check_json(text: str) -> None:
     try:
         document = json.loads(text.lstrip("\ufeff"), object_pairs_hook=_unique)
@@ -104,70 +109,75 @@ def _check_version(version: object) -> None:
 
 
 class _Mapping:
-    """A mapping being read: its keys so far, and whether a key comes next."""
+    """A mapping being read: its keys so far, and the key whose value comes next."""
 
     def __init__(self) -> None:
         self.keys: set[str] = set()
-        self.awaits_key = True
+        self.key: str | None = None
 
 
 def _check_yaml(text: str) -> None:
+    walk = _Walk()
     try:
-        _walk(yaml.parse(text, Loader=_Loader))
+        for event in yaml.parse(text, Loader=_Loader):
+            walk.take(event)
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or error
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
         raise _Refused(f"it is cut short or not YAML ({problem}{where})") from error
+    walk.finish()
 
 
-def _walk(events: Any) -> None:
-    stack: list[_Mapping | None] = []
-    top: dict[str, object] = {}
-    pending_key: str | None = None
-    documents = interactions = 0
-    for event in events:
+class _Walk:
+    """The document's events, one by one, with as much memory as it is deep."""
+
+    def __init__(self) -> None:
+        self.documents = 0
+        self.stack: list[_Mapping | None] = []  # None is a sequence
+        self.top: dict[str, object] = {}
+
+    def take(self, event: Any) -> None:
         if isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents > 1:
+            self.documents += 1
+            if self.documents > 1:
                 raise _Refused("it holds more than one document")
-            continue
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self.stack.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            self._check(event)
+            self._place(event)
+
+    def finish(self) -> None:
+        version = self.top.get("version")
+        _check_version(int(version) if isinstance(version, str) and version.isdigit() else version)
+        if self.top.get("interactions") is not yaml.SequenceStartEvent:
+            raise _Refused("it has no list of interactions")
+
+    def _check(self, event: Any) -> None:
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise _Refused(f"it uses an anchor or alias{_line(event)}; save it again without")
-        tag = getattr(event, "tag", None)
-        if tag is not None and tag != BINARY:
-            raise _Refused(f"it uses the tag {tag}{_line(event)}")
-        if isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
-            stack.pop()
-            continue
-        is_node = isinstance(event, yaml.ScalarEvent | yaml.SequenceStartEvent | yaml.MappingStartEvent)
-        if not is_node:
-            continue
-        parent = stack[-1] if stack else None
-        if isinstance(parent, _Mapping):
-            if parent.awaits_key:
-                pending_key = _key(event, parent)
-                parent.awaits_key = False
-                continue
-            parent.awaits_key = True
-            if len(stack) == 1 and pending_key is not None:
-                top[pending_key] = event.value if isinstance(event, yaml.ScalarEvent) else type(event)
-        if len(stack) == 2 and not isinstance(stack[1], _Mapping):  # noqa: PLR2004 - directly in the list of interactions
-            interactions += 1
-            if not isinstance(event, yaml.MappingStartEvent):
-                raise _Refused(f"an interaction is no mapping{_line(event)}")
-        if not stack and not isinstance(event, yaml.MappingStartEvent):
+        if event.tag not in (None, BINARY):
+            raise _Refused(f"it uses the tag {event.tag}{_line(event)}")
+
+    def _place(self, event: Any) -> None:
+        is_mapping = isinstance(event, yaml.MappingStartEvent)
+        if not self.stack and not is_mapping:
             raise _Refused("its top level is no mapping")
-        if isinstance(event, yaml.MappingStartEvent):
-            stack.append(_Mapping())
-        elif isinstance(event, yaml.SequenceStartEvent):
-            stack.append(None)
-        if len(stack) > MAX_DEPTH:
+        parent = self.stack[-1] if self.stack else None
+        if parent is not None and parent.key is None:
+            parent.key = _key(event, parent)
+            return
+        if parent is not None:
+            if len(self.stack) == 1:
+                self.top[str(parent.key)] = event.value if isinstance(event, yaml.ScalarEvent) else type(event)
+            parent.key = None
+        elif len(self.stack) == INTERACTIONS_DEPTH and not is_mapping:
+            raise _Refused(f"an interaction is no mapping{_line(event)}")
+        if isinstance(event, yaml.CollectionStartEvent):
+            self.stack.append(_Mapping() if is_mapping else None)
+        if len(self.stack) > MAX_DEPTH:
             raise _Refused(f"it is nested deeper than {MAX_DEPTH} levels{_line(event)}")
-    version = top.get("version")
-    _check_version(int(version) if isinstance(version, str) and version.isdigit() else version)
-    if top.get("interactions") is not yaml.SequenceStartEvent:
-        raise _Refused("it has no list of interactions")
 
 
 def _key(event: Any, parent: _Mapping) -> str:

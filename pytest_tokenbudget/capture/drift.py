@@ -43,13 +43,11 @@ def describe_misses(deck: Deck, *, nodeid: str, book: PriceBook, rootdir: Path) 
             line = f"{nodeid} has no recording: {path} does not exist; record it with: {command}once"
         elif miss.reason == "played":
             line = (
-                f"request {miss.number} to {where}: its recording in {path} was played before, and there is no other; "
+                f"request {miss.number} to {where}: each recording of it in {path} has been played; "
                 f"re-record with: {command}rewrite"
             )
         else:
-            line = (
-                f"request {miss.number} to {where}: {_change(deck, miss, book)}; re-record with: {command}rewrite"
-            )
+            line = f"request {miss.number} to {where}: {_change(deck, miss, book)}; re-record with: {command}rewrite"
         # A client that retries asks the same again.
         lines.setdefault(line)
     return list(lines)

@@ -104,13 +104,16 @@ def split_prompt(prompt: Prompt, model: str, reported_input_tokens: int) -> dict
 
 def _count_by_role(prompt: Prompt, encoding: str, *, newer: bool) -> dict[Role, int]:
     counts: dict[Role, int] = {"user": prompt.token_ids} if prompt.token_ids else {}
-    in_system_message = not newer and any(part.role == "system" for part in prompt.parts)
-    for part in prompt.parts:
+    roles = [part.role for part in prompt.parts]
+    # Up to gpt-4 the tools follow the first system message on a line of their own, or make one.
+    first_system = roles.index("system") if not newer and "tools" in roles and "system" in roles else None
+    for position, part in enumerate(prompt.parts):
         if part.role == "tools":
             tokens = count_tokens(render_tools(part.text) or part.text, encoding)
-            tokens += _TOOLS_IN_SYSTEM_MESSAGE if in_system_message else _TOOLS
+            tokens += _TOOLS if first_system is None else _TOOLS_IN_SYSTEM_MESSAGE
         else:
-            tokens = count_tokens(part.text, encoding)
+            ends_line = position != first_system or part.text.endswith("\n")
+            tokens = count_tokens(part.text if ends_line else part.text + "\n", encoding)
             if prompt.chat:
                 tokens += _PER_MESSAGE + _PER_NAME * part.named
         counts[part.role] = counts.get(part.role, 0) + tokens

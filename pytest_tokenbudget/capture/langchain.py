@@ -1,5 +1,7 @@
 """The LangChain callback: registered once per process, it tells what HTTP cannot.
 
+Imported only while LangChain itself is being imported.
+
 Source: ``langchain_core.tracers.context.register_configure_hook`` and ``langchain_core.callbacks``.
 """
 
@@ -8,6 +10,8 @@ from __future__ import annotations
 import functools
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks.base import BaseCallbackHandler
 
 from pytest_tokenbudget.capture import counting
 from pytest_tokenbudget.ledger import billing
@@ -29,7 +33,7 @@ def register_handler(context: ModuleType) -> None:
     if not hasattr(context, "__tokenbudget__"):
         context.__tokenbudget__ = True  # type: ignore[attr-defined]
         # A default, not a value: threads and tasks that were started long ago see it too.
-        variable = ContextVar("pytest_tokenbudget_handler", default=_make_handler())
+        variable = ContextVar("pytest_tokenbudget_handler", default=HANDLER)  # noqa: B039 - the one handler there is
         context.register_configure_hook(variable, inheritable=True)
 
 
@@ -69,65 +73,64 @@ def _count_hits(found: Any) -> None:
             bill.add_cache_hit()
 
 
-def _make_handler() -> Any:
-    from langchain_core.callbacks.base import BaseCallbackHandler  # noqa: PLC0415 - LangChain is being imported now
+class UsageHandler(BaseCallbackHandler):
+    """Tells the counting which runs there are and what they report."""
 
-    class UsageHandler(BaseCallbackHandler):
-        """Tells the counting which runs there are and what they report."""
+    run_inline = True  # else every async event is a hop into an executor, in another context
+    raise_error = False
+    # A handler that sees chains slows every chain.
+    ignore_chain = True
+    ignore_agent = True
+    ignore_retriever = True
+    ignore_retry = True
+    ignore_custom_event = True
 
-        run_inline = True  # else every async event is a hop into an executor, in another context
-        raise_error = False
-        # A handler that sees chains slows every chain.
-        ignore_chain = True
-        ignore_agent = True
-        ignore_retriever = True
-        ignore_retry = True
-        ignore_custom_event = True
+    def __init__(self) -> None:
+        self._runs: dict[UUID, counting.Run] = {}
 
-        def __init__(self) -> None:
-            self._runs: dict[UUID, counting.Run] = {}
+    # LangChain copies handlers with their runnables; there is to be one.
 
-        def __copy__(self) -> UsageHandler:
-            return self
+    def __copy__(self) -> UsageHandler:
+        return self
 
-        def __deepcopy__(self, memo: dict[int, Any]) -> UsageHandler:
-            return self
+    def __deepcopy__(self, memo: dict[int, Any]) -> UsageHandler:
+        return self
 
-        def __reduce__(self) -> str:
-            return "HANDLER"
+    def __reduce__(self) -> str:
+        return "HANDLER"
 
-        def on_chat_model_start(
-            self, serialized: dict[str, Any], messages: Any, *, run_id: UUID, **kwargs: Any
-        ) -> None:
-            # Without this method LangChain renders every message to text, only to call on_llm_start.
-            self._start(run_id, kwargs)
+    def on_chat_model_start(self, *_: Any, run_id: UUID, **kwargs: Any) -> None:
+        """Note that a chat model's run starts. Without this method LangChain renders every message to text."""
+        self._start(run_id, kwargs)
 
-        def on_llm_start(self, serialized: dict[str, Any], prompts: Any, *, run_id: UUID, **kwargs: Any) -> None:
-            self._start(run_id, kwargs)
+    def on_llm_start(self, *_: Any, run_id: UUID, **kwargs: Any) -> None:
+        """Note that a completion model's run starts."""
+        self._start(run_id, kwargs)
 
-        def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-            run = self._runs.pop(run_id, None)
-            if run is None:
-                return
-            try:
-                _count(run, response)
-            except Exception as error:  # noqa: BLE001 - LangChain would swallow it; silence is not success
-                run.bill.add_incident(f"the LangChain callback failed: {error!r}")
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+        """Count what the run reports, unless HTTP told already."""
+        run = self._runs.pop(run_id, None)
+        if run is None:
+            return
+        try:
+            _count(run, response)
+        except Exception as error:  # noqa: BLE001 - LangChain would swallow it; silence is not success
+            run.bill.add_incident(f"the LangChain callback failed: {error!r}")
 
-        def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-            self._runs.pop(run_id, None)
+    def on_llm_error(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        """Forget a run that failed; what it sent, HTTP saw."""
+        self._runs.pop(run_id, None)
 
-        def _start(self, run_id: UUID, kwargs: Mapping[str, Any]) -> None:
-            if (bill := billing()) is None:
-                return
-            metadata = kwargs.get("metadata") or {}
-            model = metadata.get("ls_model_name") or _model_of(kwargs.get("invocation_params") or {})
-            provider = metadata.get("ls_provider") or ""
-            self._runs[run_id] = counting.start_run(run_id, bill, str(model or ""), str(provider))
+    def _start(self, run_id: UUID, kwargs: Mapping[str, Any]) -> None:
+        if (bill := billing()) is None:
+            return
+        metadata = kwargs.get("metadata") or {}
+        model = metadata.get("ls_model_name") or _model_of(kwargs.get("invocation_params") or {})
+        provider = metadata.get("ls_provider") or ""
+        self._runs[run_id] = counting.start_run(run_id, bill, str(model or ""), str(provider))
 
-    handler = UsageHandler()
-    globals()["HANDLER"] = handler
-    return handler
+
+HANDLER = UsageHandler()
 
 
 def _model_of(params: Mapping[str, Any]) -> str:

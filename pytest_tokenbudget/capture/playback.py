@@ -168,7 +168,6 @@ def insert(deck: Deck) -> Iterator[Deck]:
         deck.eject()
 
 
-
 class _Late:
     """A deck's cassette for vcrpy's stubs, opened when the first of them asks something of it."""
 

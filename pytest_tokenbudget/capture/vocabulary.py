@@ -193,14 +193,14 @@ def serve_offline(registry: ModuleType) -> Callable[[], None]:
         The undo; calling it twice does nothing more.
     """
     _service.enter(registry)
-    undone = threading.Event()
+    to_undo = [registry]
 
     def undo() -> None:
-        with _building:
-            if undone.is_set():
-                return
-            undone.set()
-        _service.leave(registry)
+        try:
+            served = to_undo.pop()
+        except IndexError:
+            return
+        _service.leave(served)
 
     return undo
 
