@@ -254,6 +254,22 @@ def test_counting_tokens_is_not_billed():
     assert ask(GEMINI + ":countTokens", {"totalTokens": 9}, CONTENTS) is None
 
 
+def test_googles_interactions():
+    url = "https://generativelanguage.googleapis.com/v1beta/interactions"
+    usage = {"total_input_tokens": 7, "total_output_tokens": 20, "total_thought_tokens": 22, "total_tokens": 49}
+    answer = {"id": "i1", "object": "interaction", "model": "gemini-3-flash", "status": "completed", "usage": usage}
+    asked = {"model": "gemini-3-flash", "input": "Hi"}
+    reading = ask(url, answer, asked)
+    assert reading.usage == Usage(input_tokens=7, output_tokens=42, reasoning_tokens=22)
+    assert (reading.provider, reading.request_id, reading.prompt.opaque) == ("google", "i1", False)
+    start = {"event_type": "interaction.start", "interaction": {"id": "i1", "model": "gemini-3-flash"}}
+    body = sse(start, {"event_type": "interaction.complete", "interaction": {"id": "i1", "usage": usage}})
+    assert ask(url, body, asked).usage == reading.usage
+    assert ask(url, sse(start), asked, complete=False).usage is None
+    assert ask(url, answer | {"status": "in_progress", "usage": None}, asked).pending
+    assert ask("http://localhost/interactions", {"clicks": 1}, {"x": 2}) is None
+
+
 # Bedrock
 
 BEDROCK = "https://bedrock-runtime.us-east-1.amazonaws.com/model/"

@@ -372,6 +372,18 @@ def test_a_legacy_stream_joins_the_text_of_each_choice():
     assert (reading.outputs, reading.usage) == (("ab", "xy"), None)
 
 
+def test_served_models_by_their_shape():
+    url = "https://adb-1.2.azuredatabricks.net/serving-endpoints/my-llm/invocations"
+    reading = ask({"choices": CHOICES, "usage": counts(9, 3)}, url=url, request={"messages": []})
+    assert (reading.model, reading.provider, reading.usage.total_tokens) == ("my-llm", "databricks", 12)
+    answer = {"data": [{"embedding": [1.0]}], "usage": {"prompt_tokens": 4, "total_tokens": 4}}
+    assert ask(answer, url=url, request={"input": "x"}).usage == Usage(input_tokens=4)
+    answer = {"choices": [{"text": "x"}], "usage": counts(9, 3)}
+    assert ask(answer, url=url, request={"prompt": "x"}).usage.total_tokens == 12
+    assert ask({"predictions": [1]}, url=url, request={"inputs": "x"}) is None
+    assert ask({"choices": CHOICES, "usage": counts(9, 3)}, url="https://a.example/v1/chat").usage.total_tokens == 12
+
+
 EMBEDDINGS = "https://api.openai.com/v1/embeddings"
 
 

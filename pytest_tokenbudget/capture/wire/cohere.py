@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.capture.wire import openai_chat
 from pytest_tokenbudget.capture.wire.counts import build_usage, read_count, read_details, settle_output
 from pytest_tokenbudget.capture.wire.prompts import build_chat_prompt, build_text_prompt, read_content
 from pytest_tokenbudget.capture.wire.prompts import read_role as read_known_role
@@ -23,6 +24,8 @@ _ASKING = ("message", "messages", "prompt", "texts", "inputs", "images")
 
 def read_answer(traffic: Traffic) -> Reading | None:
     """Read a chat, a generation or an embedding; ``None`` where the answer does not count as Cohere's do."""
+    if "choices" in traffic.body:
+        return openai_chat.read_chat(traffic)  # another provider, which chose the same path
     usage = _find_usage(traffic)
     known = name_provider(traffic.host, traffic.path, "") == "cohere"
     asked = any(key in traffic.request for key in _ASKING)

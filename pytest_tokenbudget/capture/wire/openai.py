@@ -65,7 +65,9 @@ def measure_usage(usage: Any, *, generates: bool = True) -> Usage | None:
     )
     cached = read_count(details_in, "cached_tokens")
     if cached is None:
-        cached = read_count(usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+        cached = read_count(
+            usage, "prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens", "cache_read_input_tokens"
+        )
     written = read_count(details_in, "cache_write_tokens", "cache_creation_tokens")
     if written is None:
         written = read_count(usage, "cache_creation_input_tokens")

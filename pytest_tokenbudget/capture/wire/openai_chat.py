@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from pytest_tokenbudget.capture.wire.openai import measure_usage, read_deployment, read_error
+from pytest_tokenbudget.capture.wire.openai import measure_usage, read_deployment, read_embeddings, read_error
 from pytest_tokenbudget.capture.wire.prompts import (
     build_chat_prompt,
     build_text_prompt,
@@ -48,6 +48,15 @@ def read_completion(traffic: Traffic) -> Reading | None:
     if given is None:
         given = traffic.request.get("input")
     return _read(traffic, build_text_prompt(given), _collect_texts(traffic))
+
+
+def read_served(traffic: Traffic) -> Reading | None:
+    """Read a request to a served model, whose path does not tell what it is for: chat, completion or embedding."""
+    if isinstance(traffic.request.get("messages"), list) or "choices" in traffic.body:
+        return read_chat(traffic)
+    if "usage" not in traffic.body:
+        return None
+    return read_embeddings(traffic) if "data" in traffic.body else read_completion(traffic)
 
 
 def measure_events(traffic: Traffic) -> Usage | None:

@@ -45,6 +45,7 @@ _SUFFIXES = (
     (".openai.azure.com", "azure"),
     (".cognitiveservices.azure.com", "azure"),
     (".services.ai.azure.com", "azure"),
+    (".models.ai.azure.com", "azure"),
     (".azure-api.net", "azure"),
     (".googleapis.com", "google"),
     (".amazonaws.com", "aws"),

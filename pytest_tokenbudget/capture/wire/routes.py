@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_tokenbudget.capture.wire import anthropic, bedrock, cohere, google, ollama, openai, openai_chat, responses
+from pytest_tokenbudget.capture.wire import (
+    anthropic,
+    bedrock,
+    cohere,
+    google,
+    interactions,
+    ollama,
+    openai,
+    openai_chat,
+    responses,
+)
 from pytest_tokenbudget.capture.wire.traffic import split_url, take_apart
 
 if TYPE_CHECKING:
@@ -18,6 +28,8 @@ if TYPE_CHECKING:
 # The last two segments of a path decide before the last one alone.
 _ENDINGS: dict[str, Family] = {
     "chat/completions": openai_chat.read_chat,
+    "fim/completions": openai_chat.read_chat,
+    "agents/completions": openai_chat.read_chat,
     "completions": openai_chat.read_completion,
     "edits": openai_chat.read_completion,
     "responses": responses.read_response,
@@ -29,6 +41,8 @@ _ENDINGS: dict[str, Family] = {
     "images/generations": openai.read_media,
     "images/edits": openai.read_media,
     "images/variations": openai.read_media,
+    "invocations": openai_chat.read_served,
+    "interactions": interactions.read_interaction,
     "messages": anthropic.read_message,
     "complete": anthropic.read_text_completion,
     "converse": bedrock.read_conversation,
@@ -54,12 +68,14 @@ _VERBS: dict[str, Family] = {
     "rawPredict": google.read_partner,
     "streamRawPredict": google.read_partner,
 }
+# Work that is made in the background, and asked for again.
+_LOOKS: dict[str, Family] = {"responses": responses.read_response, "interactions": interactions.read_interaction}
 _SUCCESS = range(200, 300)
 
 
 def recognise(method: str, url: str) -> bool:
     """Whether a request could be one to a model, by its method and path alone; called for every request of a run."""
-    return _find_family(method, split_url(url)[1]) is not None
+    return _find_family(method, url.partition("?")[0].partition("#")[0]) is not None
 
 
 def read(exchange: Exchange) -> Reading | None:
@@ -85,4 +101,4 @@ def _find_family(method: str, path: str) -> Family | None:
             return _VERBS.get(last.rpartition(":")[2])
         # A response that is made in the background can be called off, which answers with what it took.
         return responses.read_response if last == "cancel" and "/responses/" in head else None
-    return responses.read_response if method == "GET" and above == "responses" else None
+    return _LOOKS.get(above) if method == "GET" else None
