@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, fields, replace
 from decimal import Context, Decimal
 from functools import reduce
@@ -280,7 +281,7 @@ def merge(summaries: Iterable[Summary]) -> Summary:
             **summaries[0].prices,
             "overrides": sorted({model for each in summaries for model in each.prices["overrides"]}),
         },
-        tests=tuple(sorted((record for each in summaries for record in each.tests), key=_canonical)),
+        tests=_in_order([record for each in summaries for record in each.tests]),
         shared=tuple(
             replace(
                 record, calls=tuple(sorted(record.calls, key=_canonical_call)), incidents=_sorted(record.incidents)
@@ -364,8 +365,18 @@ def _sorted(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(texts))
 
 
-def _canonical(record: UsageRecord) -> tuple[str, str]:
-    return record.nodeid, json.dumps(record.to_dict(), sort_keys=True)
+def _in_order(records: Sequence[UsageRecord]) -> tuple[UsageRecord, ...]:
+    """Sorted by node id; records of one test, which are rare, by all that they hold."""
+    times = Counter(record.nodeid for record in records)
+    return tuple(
+        sorted(
+            records,
+            key=lambda record: (
+                record.nodeid,
+                json.dumps(record.to_dict(), sort_keys=True) if times[record.nodeid] > 1 else "",
+            ),
+        )
+    )
 
 
 def _canonical_call(call: ModelCall) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget.report.figures import format_count, format_pair, format_usd, plural
-from pytest_tokenbudget.report.message import limit_lines
+from pytest_tokenbudget.report.message import input_parts, limit_lines
 from pytest_tokenbudget.summary import tally_of
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_tokenbudget.record import SharedRecord, Tally, UsageRecord
     from pytest_tokenbudget.summary import BaselineSummary, ModelRow, Note, Summary
+    from pytest_tokenbudget.usage import ModelCall
 
 UPDATE = "pytest --token-update-baseline"
 
@@ -127,6 +128,27 @@ def describe(tally: Tally) -> str:
     return (
         f"{cost} for {least}{count(usage.total_tokens)} tokens in {plural(usage.requests, 'request')} "
         f"(input {count(usage.input_tokens)}{cached}, output {count(usage.output_tokens)}{reasoning})"
+    )
+
+
+def describe_call(call: ModelCall) -> str:
+    """One request in one line: its model, tokens, cost, whether it was replayed, and where its input went."""
+    model, how = call.model or "?", "replayed" if call.replayed else "live"
+    usage = call.usage
+    if usage is None:
+        return f"{model}: {how}, unmeasured: {call.reason or 'no usage was reported'}"
+
+    def count(tokens: int) -> str:
+        return format_count(tokens, estimated=call.estimated)
+
+    went = input_parts([call])
+    details = [f"{count(usage.cached_input_tokens)} cached"] * bool(usage.cached_input_tokens) + [went] * bool(went)
+    source = f" ({'; '.join(details)})" if details else ""
+    reasoning = f" ({count(usage.reasoning_tokens)} reasoning)" if usage.reasoning_tokens else ""
+    cost = "no price" if call.cost is None else format_usd(call.cost, estimated=call.estimated)
+    return (
+        f"{model}: {cost}, {how}, input {count(usage.input_tokens)}{source}, "
+        f"output {count(usage.output_tokens)}{reasoning}"
     )
 
 

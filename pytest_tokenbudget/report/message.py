@@ -76,14 +76,12 @@ def render_verdict(
     if not record.violations:
         return ""
     tally = tally_of(record.calls, cache_hits=record.cache_hits)
-    over = any(violation.over for violation in record.violations)
-    claim = "is over its token budget." if over else "could not be measured by its token budget."
-    lines = [f"{printable(subject or record.nodeid)} {claim}"]
+    lines = [f"{printable(subject or record.nodeid)} {_claim(record.violations)}"]
     lines += [f"  {line}" for line in limit_lines(record.violations, tally, record)]
     lines += [f"  {line}" for line in _origins(record)]
     lines += [f"  {line}" for line in call_lines(record.calls)]
     lines += [f"  {line}" for line in _comparison(record)]
-    lines += [f"  while capturing: {printable(incident)}" for incident in record.incidents]
+    lines += [f"  while capturing: {printable(incident)}" for incident in _unsaid(record)]
     if replay_command:
         lines.append(f"  again: {replay_command}")
     lines.append(_remedy(record, tally) if remedy is None else remedy)
@@ -137,15 +135,13 @@ def _caveats(tally: Tally, unknown: list[Violation]) -> list[str]:
     return lines
 
 
-def call_lines(
-    calls: tuple[ModelCall, ...], *, most: int = MAX_CALLS, model_width: int = MAX_MODEL_WIDTH
-) -> list[str]:
+def call_lines(calls: tuple[ModelCall, ...], *, most: int = MAX_CALLS) -> list[str]:
     """A table of model requests in order of completion, and the line that tells where their input went."""
     if not calls:
         return []
     cells = [
         ("model", "input", "cached", "output", "cost", ""),
-        *(_cells(call, model_width) for call in calls[:most]),
+        *(_cells(call) for call in calls[:most]),
     ]
     width = max(MIN_MODEL_WIDTH, *(measure(row[0]) for row in cells))
     numbers = ["#", *(str(number) for number in range(1, len(cells)))]
@@ -173,6 +169,20 @@ def input_parts(calls: Iterable[ModelCall]) -> str:
     return shown + partly if shown else ""
 
 
+def _claim(violations: tuple[Violation, ...]) -> str:
+    if any(violation.over for violation in violations):
+        return "is over its token budget."
+    if all(violation.limit == "baseline" for violation in violations):
+        return "is not in the token baseline."
+    return "could not be measured by its token budget."
+
+
+def _unsaid(record: UsageRecord) -> list[str]:
+    """Errors while capturing that no violation gives as its reason."""
+    reasons = " ".join(violation.reason or "" for violation in record.violations)
+    return [incident for incident in record.incidents if incident not in reasons]
+
+
 def label_of(limit: str) -> str:
     """The word for a limit at the start of its line."""
     if limit in LABELS:
@@ -196,7 +206,8 @@ def _unknown_line(violation: Violation) -> str:
     used, allowed = violation.used, violation.allowed
     reason = printable(violation.reason or "not known")
     if allowed is None:
-        return f"{UNKNOWN}: {reason}"
+        # An entry that is missing from the baseline is no figure that nobody knows.
+        return reason if violation.limit == "baseline" else f"{UNKNOWN}: {reason}"
     limit = format_usd(allowed) if isinstance(allowed, Decimal) else format_count(allowed)
     if violation.limit == "min_requests":
         return f"{0 if used is None else used:,} (at least {limit}): {reason}"
@@ -214,17 +225,20 @@ def _origins(record: UsageRecord) -> list[str]:
 
 
 def _origin(record: UsageRecord, violation: Violation) -> str:
-    return record.budget.origins.get(violation.limit, "") if record.budget is not None else ""
+    origin = record.budget.origins.get(violation.limit, "") if record.budget is not None else ""
+    # The message begins with the test's name; here it would only be in the way.
+    return origin.removeprefix(f"{record.nodeid}: ")
 
 
 def _is_own_marker(origin: str, nodeid: str) -> bool:
-    _, found, place = origin.partition("token_budget on ")
+    marker, _, place = origin.partition(" on ")
     plain = nodeid.partition("[")[0]
-    return bool(found) and place in (nodeid, plain, nodeid.rpartition("::")[2], plain.rpartition("::")[2])
+    own = ("", nodeid, plain, nodeid.rpartition("::")[2], plain.rpartition("::")[2])
+    return origin == nodeid or (marker.endswith("token_budget") and place in own)
 
 
-def _cells(call: ModelCall, model_width: int) -> tuple[str, str, str, str, str, str]:
-    model = shorten(printable(call.model) or "?", model_width)
+def _cells(call: ModelCall) -> tuple[str, str, str, str, str, str]:
+    model = shorten(printable(call.model) or "?", MAX_MODEL_WIDTH)
     how = "replayed" if call.replayed else "live"
     usage = call.usage
     if usage is None:
@@ -305,7 +319,9 @@ def _remedy(record: UsageRecord, tally: Tally) -> str:
 
 def _remedy_of_unknown(record: UsageRecord, tally: Tally) -> str:
     limits = {violation.limit for violation in record.violations}
-    if "unmeasured" in limits:
+    if limits == {"baseline"}:
+        return "If this is intended, run pytest --token-update-baseline."
+    if tally.usage.unmeasured_requests or tally.usage.estimated_requests:
         return UNMEASURED_REMEDY
     if tally.unpriced_models:
         tables = ", ".join(f"[models.{_toml_key(model)}]" for model in tally.unpriced_models)

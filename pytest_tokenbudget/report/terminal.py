@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from pytest_tokenbudget.report.figures import count_of, format_count, tally_figures
-from pytest_tokenbudget.report.findings import facts, findings, model_names
-from pytest_tokenbudget.report.message import call_lines
+from pytest_tokenbudget.report.findings import describe_call, facts, findings, model_names
 from pytest_tokenbudget.report.text import align, align_points, measure, pad, printable, shorten, wrap
 from pytest_tokenbudget.summary import fixture_title, tally_of
 
@@ -185,12 +184,8 @@ class _Page:
         ]
 
     def _add_calls(self, record: UsageRecord | SharedRecord) -> None:
-        model_width = max(10, self.width - 58)
-        for line in call_lines(record.calls, most=len(record.calls), model_width=model_width):
-            if line.startswith("where"):
-                self._wrap(self._clean(line), first="      ", indent="        ")
-            else:
-                self._put(f"      {self._clean(line)}")
+        for number, call in enumerate(record.calls, start=1):
+            self._wrap(self._clean(f"{number}. {describe_call(call)}"), first=" " * 6, indent=" " * 9)
 
     def _some(self, items: Sequence[T]) -> Sequence[T]:
         return items if self.everything else items[:MOST]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
 from pytest_tokenbudget.budget import Budget, Violation, judge
 from pytest_tokenbudget.record import BaselineResult, ModelTokens, Tally, UsageRecord
 from pytest_tokenbudget.report.block import render_usage
@@ -146,6 +148,39 @@ def test_limits_from_elsewhere_say_where_and_the_ini_key_is_named():
     )
     lines = over({"max_tokens": 5}, (MINI,), origin="@pytest.mark.token_budget on TestChat")
     assert lines[2] == "  max_tokens: set by @pytest.mark.token_budget on TestChat"
+
+
+@pytest.mark.parametrize("own", ["@pytest.mark.token_budget", "@pytest.mark.token_budget on test_greet"])
+def test_the_tests_own_marker_needs_no_line(own):
+    assert not any("set by" in line for line in over({"max_tokens": 5}, (MINI,), origin=f"{NODE}: {own}"))
+    assert not any("set by" in line for line in over({"max_tokens": 5}, (MINI,), origin=NODE))
+
+
+def test_a_wider_markers_line_leaves_out_the_tests_own_name():
+    lines = over({"max_tokens": 5}, (MINI,), origin=f"{NODE}: @pytest.mark.token_budget on test_chat.py")
+    assert lines[2] == "  max_tokens: set by @pytest.mark.token_budget on test_chat.py"
+
+
+def test_a_missing_entry_is_said_as_such():
+    record = UsageRecord(nodeid=NODE, violations=(Violation(limit="baseline", reason="it has no entry"),))
+    assert render_verdict(record).split("\n") == [
+        "test_chat.py::test_greet is not in the token baseline.",
+        "  baseline  it has no entry",
+        "If this is intended, run pytest --token-update-baseline.",
+    ]
+
+
+def test_an_error_while_capturing_is_said_once():
+    record = UsageRecord(
+        nodeid=NODE,
+        violations=(Violation(limit="unmeasured", reason="handler failed"),),
+        incidents=("handler failed",),
+    )
+    assert render_verdict(record).split("\n") == [
+        "test_chat.py::test_greet could not be measured by its token budget.",
+        "  usage   unknown: handler failed",
+        "What is not known can't be judged, so it fails.",
+    ]
 
 
 def test_a_baseline_stands_beside_the_new_figures():
