@@ -222,6 +222,54 @@ def test_shared_fixtures_and_models_of_the_same_name():
     assert lines[7].endswith("  gpt-4o (openai)")
 
 
+def test_verbose_shows_the_calls_of_shared_fixtures_too():
+    unmeasured = call(usage=None, cost=None, model="x", reason="cut short", replayed=False)
+    detailed = call(
+        usage=Usage(input_tokens=1108, cached_input_tokens=512, output_tokens=96, reasoning_tokens=40),
+        parts={"user": 1108},
+        source="estimate",
+    )
+    shared = [SharedRecord(fixture="index", scope="session", calls=(unmeasured, call(cost=None), detailed))]
+    lines = text(summarize(shared=shared), verbosity=2, width=200)
+    assert lines[3:6] == [
+        "      1. x: live, unmeasured: cut short",
+        "      2. gpt-4o: no price, replayed, input 1,000, output 100",
+        "      3. gpt-4o: ~$0.0020, replayed, input ~1,108 (~512 cached; user 1,108), output ~96 (~40 reasoning)",
+    ]
+
+
+def test_only_cache_hits_need_no_table_of_models():
+    lines = text(summarize([UsageRecord(nodeid="t::hit", cache_hits=1)]))
+    assert lines == [
+        "costliest tests",
+        "  cost  tokens  requests  test",
+        "  $0         0         0  t::hit",
+        "",
+        "total       $0 for 0 tokens in 0 requests (input 0, output 0)",
+        "spent       nothing live",
+        "cache hits  1 answer from LangChain's own cache, nothing sent",
+    ]
+
+
+def test_long_lists_are_cut_unless_asked_for():
+    summary = summarize(unused_cassettes=[f"c{n:02}.yaml" for n in range(12)])
+    assert text(summary) == [
+        "cassettes that no test used (12); delete them",
+        *(f"  c{n:02}.yaml" for n in range(10)),
+        "  ... and 2 more; -vv shows all",
+    ]
+    assert text(summary, verbosity=2)[-1] == "  c11.yaml"
+
+
+def test_a_long_remedy_gets_a_line_of_its_own():
+    summary = summarize(baseline=BaselineSummary(path="b.json", improved=("t::x",)))
+    assert text(summary, width=60)[:3] == [
+        "improved, below the baseline (1)",
+        "  keep with: pytest --token-update-baseline",
+        "  t::x",
+    ]
+
+
 def test_an_interrupted_run_says_so():
     assert "run         not complete: these are the figures of what finished" in text(
         summarize([GREET], complete=False)
