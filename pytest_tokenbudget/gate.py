@@ -276,7 +276,7 @@ class Gate:
 
     def _asks(self, item: pytest.Item) -> bool:
         """Whether a test has a marker of ours, even a misspelt one, or wants its usage."""
-        if "usage" in getattr(item, "fixturenames", ()):
+        if _wants_usage(item):
             return True
         return any(
             mark.name in ("token_budget", "token_cassette") or meant_by(mark.name) is not None
@@ -454,7 +454,7 @@ class Gate:
             return False
         if item.get_closest_marker("vcr") is not None and _has_cassette_plugin(item.config):
             return False  # pytest-recording's or pytest-vcr's own
-        return self.settings.replay == "all" or marked or "usage" in getattr(item, "fixturenames", ())
+        return self.settings.replay == "all" or marked or _wants_usage(item)
 
     def _folder(self, item: pytest.Item) -> Path:
         return module_folder(item.path, self.settings.cassette_dir, self.settings.rootdir)
@@ -521,6 +521,15 @@ def _with_parts(call: ModelCall) -> ModelCall:
 def _names_of(item: pytest.Item) -> tuple[str | None, str]:
     owner = getattr(item, "cls", None)
     return (None if owner is None else owner.__name__), item.name
+
+
+def _wants_usage(item: pytest.Item) -> bool:
+    """Whether a test asks for our fixture; a parameter or a fixture of its own may have the same name."""
+    if "usage" not in getattr(item, "fixturenames", ()):
+        return False
+    info: Any = getattr(item, "_fixtureinfo", None)
+    definitions = () if info is None else info.name2fixturedefs.get("usage", ())
+    return bool(definitions) and definitions[-1].func.__module__ == "pytest_tokenbudget.plugin"
 
 
 def _has_cassette_plugin(config: pytest.Config) -> bool:

@@ -33,7 +33,7 @@ def register_handler(context: ModuleType) -> None:
     if not hasattr(context, "__tokenbudget__"):
         context.__tokenbudget__ = True  # type: ignore[attr-defined]
         # A default, not a value: threads and tasks that were started long ago see it too.
-        variable = ContextVar("pytest_tokenbudget_handler", default=HANDLER)  # noqa: B039 - the one handler there is
+        variable = ContextVar("pytest_tokenbudget_handler", default=HANDLER)
         context.register_configure_hook(variable, inheritable=True)
 
 
