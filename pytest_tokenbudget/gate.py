@@ -528,7 +528,7 @@ def _wants_usage(item: pytest.Item) -> bool:
     if "usage" not in getattr(item, "fixturenames", ()):
         return False
     info: Any = getattr(item, "_fixtureinfo", None)
-    definitions = () if info is None else info.name2fixturedefs.get("usage", ())
+    definitions: Any = None if info is None else info.name2fixturedefs.get("usage")
     return bool(definitions) and definitions[-1].func.__module__ == "pytest_tokenbudget.plugin"
 
 
