@@ -197,6 +197,7 @@ def test_geminis_thoughts_and_tools_come_apart():
         ({"promptTokenCount": 5, "thoughtsTokenCount": 4, "totalTokenCount": 9}, (5, 4)),
         ({"promptTokenCount": 5, "candidatesTokenCount": 4, "totalTokenCount": 30}, (5, 25)),
         ({"promptTokenCount": 5, "candidatesTokenCount": 4}, (5, 4)),
+        ({"promptTokenCount": 5, "candidatesTokenCount": 4, "thoughtsTokenCount": 3}, (5, 7)),
     ],
 )
 def test_geminis_counts_that_are_left_out(usage, expected):
@@ -336,6 +337,8 @@ def test_converse_streams():
     assert (reading.usage, reading.outputs) == (Usage(input_tokens=8, output_tokens=10), ("Hi",))
     for cut in (body, whole[:-1], whole[:5]):
         assert ask(BEDROCK + "m/converse-stream", cut, {"messages": []}, complete=False).usage is None
+    damaged = whole[:9] + b"\xff" + whole[10:]
+    assert ask(BEDROCK + "m/converse-stream", damaged).reason == "the event stream is damaged"
     failed = body + frame("throttlingException", b'{"message":"slow"}')
     assert "throttlingException" in ask(BEDROCK + "m/converse-stream", failed).reason
 
@@ -363,8 +366,9 @@ def test_bedrocks_headers_count_where_the_body_does_not():
         input_tokens=6, output_tokens=10
     )
     assert ask(BEDROCK + "m/invoke", {"outputs": []}, headers=cached).usage.input_tokens == 10
-    broken = headers | {"x-amzn-bedrock-output-token-count": "-1"}
-    assert ask(BEDROCK + "m/invoke", {"outputs": []}, headers=broken).usage is None
+    for wrong in ("-1", "1.5", "ten", "", "9" * 30):
+        broken = headers | {"x-amzn-bedrock-output-token-count": wrong}
+        assert ask(BEDROCK + "m/invoke", {"outputs": []}, headers=broken).usage is None
     assert ask(BEDROCK + "m/invoke", {"outputs": []}).usage is None
 
 

@@ -74,6 +74,16 @@ def test_background_work_is_pending_until_a_later_look(status):
     assert (end.usage, end.pending, end.request_id) == (MEASURED, False, "resp_1")
 
 
+@pytest.mark.parametrize("status", ["failed", "cancelled", "completed"])
+def test_an_end_without_usage_is_unmeasured_and_not_pending(status):
+    reading = ask(response(status, None), method="GET", url=f"{URL}/resp_1")
+    assert (reading.usage, reading.pending, reading.reason) == (
+        None,
+        False,
+        f"no usage was reported (status {status})",
+    )
+
+
 def test_a_background_stream_that_was_left_is_pending():
     reading = stream(
         {"type": "response.queued", "response": response("queued", None, background=True, output=[])}, complete=False
