@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 EXACT = Context(prec=100)
 """Sums of money are exact, and do not depend on the decimal context that a test may have left behind."""
 
-_COUNT_NAMES = tuple(each.name for each in fields(Usage))
-_COUNTS = attrgetter(*_COUNT_NAMES)
-_NOTHING = (0,) * len(_COUNT_NAMES)
+_COUNTS = {each.name: attrgetter(each.name) for each in fields(Usage)}
 
 
 class PriceTable(TypedDict):
@@ -207,9 +205,8 @@ class Summary:
 def tally_of(calls: Sequence[ModelCall], *, cache_hits: int = 0) -> Tally:
     """Add up priced calls: the same figures as ``Tally.of``, several times faster for a whole run."""
     usages = [call.usage for call in calls if call.usage is not None]
-    columns = [_COUNTS(usage) for usage in usages]
-    sums = columns[0] if len(columns) == 1 else [sum(column) for column in zip(*columns, strict=True)] or _NOTHING
-    counts = dict(zip(_COUNT_NAMES, sums, strict=True))
+    # Field by field: a tuple per call of a whole run would keep the garbage collector busy.
+    counts = {name: sum(map(count, usages)) for name, count in _COUNTS.items()}
     unmeasured = len(calls) - len(usages)
     counts["requests"] += len(calls)
     counts["unmeasured_requests"] += unmeasured
