@@ -67,7 +67,7 @@ def read_embedding(traffic: Traffic) -> Reading | None:
         parts=tuple(PromptPart("user", text) for text, _ in texts), opaque=any(opaque for _, opaque in texts)
     )
     usage = _read_metadata(traffic.body)
-    return _make_reading(traffic, usage=usage, prompt=prompt, outputs=(), generates=False)
+    return _make_reading(traffic, usage=usage, prompt=prompt if asked else None, outputs=(), generates=False)
 
 
 def read_prediction(traffic: Traffic) -> Reading | None:
@@ -90,7 +90,7 @@ def read_prediction(traffic: Traffic) -> Reading | None:
         measure=measure,
         provider=_name_provider(traffic),
         request_model=read_model(traffic),
-        prompt=prompt,
+        prompt=prompt if texts else None,
         outputs=() if statistics and all(statistics) else None,
     )
 
