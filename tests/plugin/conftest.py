@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from model_server import ModelServer
 
@@ -32,3 +35,63 @@ def server(monkeypatch):
         monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-loopback")
         yield server
+
+
+MODEL = """
+try:
+    import httpx2 as httpx
+except ImportError:
+    import httpx
+
+URL = {url!r}
+
+def body(input_tokens=10, output_tokens=5, *, model="gpt-4o-mini", say=""):
+    text = f"in={{input_tokens}} out={{output_tokens}} {{say}}"
+    return {{"model": model, "messages": [{{"role": "user", "content": text}}]}}
+
+def ask(*args, **kwargs):
+    with httpx.Client(trust_env=False) as client:
+        answer = client.post(URL + "/chat/completions", json=body(*args, **kwargs))
+    return answer.raise_for_status().json()
+
+async def ask_async(*args, **kwargs):
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.post(URL + "/chat/completions", json=body(*args, **kwargs))
+    return answer.raise_for_status().json()
+"""
+
+
+def count_told(_model, text):
+    """Bill what the prompt says, ``in=10 out=5``; the server echoes it, so that the answer says so too."""
+    found = re.search(r"out=(\d+)" if text.startswith("You said:") else r"in=(\d+)", text)
+    return int(found[1]) if found else len(text.split())
+
+
+@pytest.fixture
+def told(pytester):
+    """A server that bills what a prompt says; inner tests ask it by ``model.ask(input_tokens, output_tokens)``."""
+    with ModelServer(count=count_told) as server:
+        pytester.makepyfile(model=MODEL.format(url=server.openai_url))
+        yield server
+
+
+@pytest.fixture
+def run_live(run):
+    """Run inner tests whose requests really reach the loopback server, with a JSON report."""
+
+    def run_live(*args):
+        return run("-o", "token_replay=off", "--token-report=json", *args)
+
+    return run_live
+
+
+@pytest.fixture
+def document(pytester):
+    """Read the JSON report of the inner run: ``document() -> dict``."""
+    return lambda: json.loads((pytester.path / "token-report.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def reported(document):
+    """Read the tests of the JSON report by name: ``reported()["test_x"]``."""
+    return lambda: {test["nodeid"].partition("::")[2]: test for test in document()["tests"]}
