@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HOST = "api.openai.com"
-RECORDED_ON = ("2026-11-22", "Sun, 22 Nov 2026 10:00:00 GMT")
+RECORDED_ON = ("2026-11-23", "Mon, 23 Nov 2026 08:00:00 GMT")
 HEAD = (
     f"# Recorded on {RECORDED_ON[0]} from a loopback server that speaks OpenAI's wire format,\n"
     "# by examples/record_examples.py. No provider was asked: examples/README.md says more.\n"
