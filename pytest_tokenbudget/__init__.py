@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
-
-from pytest_tokenbudget.errors import (
-    BudgetExceeded,
-    TokenBudgetError,
-    UnmeasuredUsageError,
-    UnpricedModelError,
-)
 
 if TYPE_CHECKING:
     from pytest_tokenbudget.budget import Budget
+    from pytest_tokenbudget.errors import (
+        BudgetExceeded,
+        TokenBudgetError,
+        UnmeasuredUsageError,
+        UnpricedModelError,
+    )
     from pytest_tokenbudget.tracking import track_usage
     from pytest_tokenbudget.usage import ModelCall, Usage
-
-try:
-    __version__ = version("pytest-tokenbudget")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
+    from pytest_tokenbudget.version import __version__
 
 __all__ = [
     "Budget",
@@ -38,8 +32,13 @@ __all__ = [
 # Loaded on first use, so that importing the package (which every pytest run with the plugin does) stays free.
 _HOME = {
     "Budget": "pytest_tokenbudget.budget",
+    "BudgetExceeded": "pytest_tokenbudget.errors",
+    "TokenBudgetError": "pytest_tokenbudget.errors",
+    "UnmeasuredUsageError": "pytest_tokenbudget.errors",
+    "UnpricedModelError": "pytest_tokenbudget.errors",
     "ModelCall": "pytest_tokenbudget.usage",
     "Usage": "pytest_tokenbudget.usage",
+    "__version__": "pytest_tokenbudget.version",
     "track_usage": "pytest_tokenbudget.tracking",
 }
 

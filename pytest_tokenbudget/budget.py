@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field, fields
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Literal
 
 from pytest_tokenbudget.errors import ConfigurationError
@@ -18,6 +18,8 @@ Verdict = Literal["within", "over", "unmeasured", "none"]
 
 MAX_DIGITS = 30
 """Longer numbers than this are typing errors, and would only cost time."""
+
+_EXACT = Context(prec=100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,13 +191,16 @@ def parse_usd(text: object) -> Decimal:
         raise ValueError(allowed)  # noqa: TRY004 - callers report one kind of fault
     try:
         # str() first: the float 0.001 means the digits that the user wrote.
-        amount = Decimal(str(text).strip())
-    except InvalidOperation:
+        written = str(text).strip()
+        amount = Decimal(written)
+    except (InvalidOperation, ValueError):  # an int of thousands of digits has no text
         raise ValueError(allowed) from None
+    if not written.isascii() or "_" in written:
+        raise ValueError(allowed)
     digits = amount.as_tuple()
     if not amount.is_finite() or amount < 0 or len(digits.digits) + abs(int(digits.exponent)) > MAX_DIGITS:
         raise ValueError(allowed)
-    return abs(amount)
+    return amount.copy_abs()  # abs() would round to the decimal context that some code has left behind
 
 
 def parse_count(value: object) -> int:
@@ -207,7 +212,7 @@ def parse_count(value: object) -> int:
     allowed = "a whole number >= 0"
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and len(value) <= MAX_DIGITS:
         return int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10**MAX_DIGITS:
         raise ValueError(allowed)
     return value
 
@@ -222,7 +227,7 @@ def parse_tolerance(value: object) -> Decimal:
     if not isinstance(value, str) or not value.strip().endswith("%"):
         raise ValueError(allowed)
     try:
-        return parse_usd(value.strip()[:-1]) / 100
+        return parse_usd(value.strip()[:-1]).scaleb(-2, _EXACT)
     except ValueError:
         raise ValueError(allowed) from None
 
@@ -250,7 +255,10 @@ def _fault(name: str, value: object) -> str | None:
 
 
 def _show(value: object) -> str:
-    shown = repr(value)
+    try:
+        shown = " ".join(repr(value).split())
+    except Exception:  # noqa: BLE001 - whatever a stranger's repr raises, the message must say which keyword it is
+        shown = f"<{type(value).__name__}>"
     return shown if len(shown) <= MAX_DIGITS * 2 else shown[: MAX_DIGITS * 2] + "..."
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from pytest_tokenbudget import __version__
 from pytest_tokenbudget import baseline as baselines
+from pytest_tokenbudget.admission import LEFTOVER, RECORD_ATTRIBUTE
 from pytest_tokenbudget.budget import Violation
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.files import write_atomically
-from pytest_tokenbudget.gate import ATTRIBUTE
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.record import Outcome
     from pytest_tokenbudget.settings import Settings
     from pytest_tokenbudget.summary import BaselineSummary, Summary
-
-LEFTOVER = "token_budget_shared"
-"""The key of xdist's worker output that carries what was used after the last test."""
 
 FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
@@ -52,7 +49,7 @@ class Collector:
 
     # -- the run
 
-    def pytest_sessionstart(self) -> None:
+    def start(self) -> None:
         """Write what a killed run leaves behind, and find out now whether a report can be written at all."""
         if self.config.option.collectonly:
             return
@@ -86,7 +83,7 @@ class Collector:
         self._note_outcome(report)
         if report.when != "teardown":
             return
-        carried = getattr(report, ATTRIBUTE, None)
+        carried = getattr(report, RECORD_ATTRIBUTE, None)
         outcome = self._outcomes.pop(report.nodeid, "passed")
         self._seen.add(report.nodeid)
         if carried is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_tokenbudget import baseline as baselines
+from pytest_tokenbudget.admission import RECORD_ATTRIBUTE, asks, wants_usage
 from pytest_tokenbudget.budget import Budget, Violation, judge, verdict_of
 from pytest_tokenbudget.capture import attach
 from pytest_tokenbudget.capture.layout import check_inside, fixture_name, module_folder, named_cassette, unique_name
@@ -18,7 +19,7 @@ from pytest_tokenbudget.capture.playback import DEFAULT_MATCH, Deck, insert
 from pytest_tokenbudget.environment import replayed_environment
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.ledger import Frame, Ledger, pop_frame, push_frame
-from pytest_tokenbudget.markers import Wishes, meant_by, read_markers
+from pytest_tokenbudget.markers import Wishes, read_markers
 from pytest_tokenbudget.record import BaselineResult, SharedRecord, Tally, UsageRecord
 from pytest_tokenbudget.tracking import UsageTracker
 from pytest_tokenbudget.usage import ModelCall, Usage
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.record import ModelTokens
     from pytest_tokenbudget.settings import Settings
-
-ATTRIBUTE = "token_budget"
-"""The attribute of a test's teardown report that carries its record, as plain data, from worker to controller."""
 
 PROPERTY_PREFIX = "token_budget."
 
@@ -183,7 +181,7 @@ class Gate:
             shared = [record.to_dict() for record in self.drain_shared()]
             if passing is not None or shared:
                 record = None if passing is None or passing.record is None else passing.record.to_dict()
-                setattr(report, ATTRIBUTE, {"record": record, "shared": shared})
+                setattr(report, RECORD_ATTRIBUTE, {"record": record, "shared": shared})
         return report
 
     # -- a fixture that several tests share
@@ -251,7 +249,7 @@ class Gate:
 
     def _admit(self, item: pytest.Item) -> Passing | None:
         """Open a test's ledger and cassette; ``None`` for a test that nobody asks figures of."""
-        if not self.settings.counts_all and not self._asks(item):
+        if not self.settings.counts_all and not asks(item):
             return None
         try:
             wishes = read_markers(item, self.settings.test_budget)
@@ -273,15 +271,6 @@ class Gate:
                 self._offer_tiktoken(passing)
             passing.teardown.enter_context(insert(deck))
         return passing
-
-    def _asks(self, item: pytest.Item) -> bool:
-        """Whether a test has a marker of ours, even a misspelt one, or wants its usage."""
-        if _wants_usage(item):
-            return True
-        return any(
-            mark.name in ("token_budget", "token_cassette") or meant_by(mark.name) is not None
-            for mark in item.iter_markers()
-        )
 
     def _judge(self, item: pytest.Item, passing: Passing) -> None:
         ledger, budget = passing.ledger, passing.wishes.budget
@@ -454,7 +443,7 @@ class Gate:
             return False
         if item.get_closest_marker("vcr") is not None and _has_cassette_plugin(item.config):
             return False  # pytest-recording's or pytest-vcr's own
-        return self.settings.replay == "all" or marked or _wants_usage(item)
+        return self.settings.replay == "all" or marked or wants_usage(item)
 
     def _folder(self, item: pytest.Item) -> Path:
         return module_folder(item.path, self.settings.cassette_dir, self.settings.rootdir)
@@ -475,10 +464,7 @@ class Gate:
             return True
         if self._counted_fixtures is None:
             self._counted_fixtures = {
-                name
-                for item in request.session.items
-                if self._asks(item)
-                for name in getattr(item, "fixturenames", ())
+                name for item in request.session.items if asks(item) for name in getattr(item, "fixturenames", ())
             }
         return fixture in self._counted_fixtures
 
@@ -486,8 +472,7 @@ class Gate:
         users = [
             item
             for item in request.session.items
-            if fixturedef.argname in getattr(item, "fixturenames", ())
-            and self._replays(item, marked=self._asks(item))
+            if fixturedef.argname in getattr(item, "fixturenames", ()) and self._replays(item, marked=asks(item))
         ]
         item = next((each for each in users if _shares(each, fixturedef, request)), None)
         if item is None:
@@ -521,15 +506,6 @@ def _with_parts(call: ModelCall) -> ModelCall:
 def _names_of(item: pytest.Item) -> tuple[str | None, str]:
     owner = getattr(item, "cls", None)
     return (None if owner is None else owner.__name__), item.name
-
-
-def _wants_usage(item: pytest.Item) -> bool:
-    """Whether a test asks for our fixture; a parameter or a fixture of its own may have the same name."""
-    if "usage" not in getattr(item, "fixturenames", ()):
-        return False
-    info: Any = getattr(item, "_fixtureinfo", None)
-    definitions: Any = None if info is None else info.name2fixturedefs.get("usage")
-    return bool(definitions) and definitions[-1].func.__module__ == "pytest_tokenbudget.plugin"
 
 
 def _has_cassette_plugin(config: pytest.Config) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.admission import BUDGET, CASSETTE, meant_by
 from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.errors import ConfigurationError
 
@@ -14,12 +14,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-BUDGET = "token_budget"
-CASSETTE = "token_cassette"
 RECORD_MODES = ("none", "once", "new_episodes", "all", "rewrite")
 MATCHERS = ("method", "scheme", "host", "port", "path", "query", "uri", "url", "headers", "raw_body", "body")
-NEAR = 2
-"""So many typing errors make a marker's name still ours: a misspelt budget must not be no budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +63,6 @@ def read_markers(item: pytest.Item, defaults: Budget) -> Wishes:
     return Wishes(budget=budget, marked=marked, **cassette)
 
 
-@lru_cache(maxsize=1024)
-def meant_by(name: str) -> str | None:
-    """The marker of ours that a misspelt name means; ``None`` for one of ours and for any other."""
-    if name in (BUDGET, CASSETTE):
-        return None
-    return next((ours for ours in (BUDGET, CASSETTE) if _distance(name, ours) <= NEAR), None)
-
-
 def _budget(item: pytest.Item, node: Any, mark: pytest.Mark) -> Budget:
     origin = _origin(item, node, mark)
     if mark.args:
@@ -115,19 +103,3 @@ def _cassette(item: pytest.Item, node: Any, mark: pytest.Mark) -> dict[str, Any]
 def _origin(item: pytest.Item, node: Any, mark: pytest.Mark) -> str:
     where = "" if node is item else f" on {getattr(node, 'nodeid', '') or node.name}"
     return f"{item.nodeid}: @pytest.mark.{mark.name}{where}"
-
-
-def _distance(one: str, other: str) -> int:
-    """How many letters must be put in, left out, changed or swapped with the next to make one word of the other."""
-    if abs(len(one) - len(other)) > NEAR:
-        return NEAR + 1
-    older: list[int] = []
-    before = list(range(len(other) + 1))
-    for row, letter in enumerate(one, start=1):
-        current = [row]
-        for column, wanted in enumerate(other, start=1):
-            best = min(before[column] + 1, current[column - 1] + 1, before[column - 1] + (letter != wanted))
-            swapped = row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == wanted
-            current.append(min(best, older[column - 2] + 1) if swapped else best)
-        older, before = before, current
-    return before[-1]

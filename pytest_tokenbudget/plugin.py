@@ -1,4 +1,4 @@
-"""pytest's way in: options, markers, the ``usage`` fixture, and who of the two, gate and collector, works where."""
+"""pytest's way in: options, markers and the ``usage`` fixture. Everything else is loaded when a test asks for it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_tokenbudget.settings import MARKERS, add_options
+from pytest_tokenbudget.admission import LEFTOVER, asks
+from pytest_tokenbudget.options import DEFAULT_BASELINE, MARKERS, OPTIONS, add_options, ini_keys
 
 if TYPE_CHECKING:
+    from pytest_tokenbudget.collector import Collector
     from pytest_tokenbudget.gate import Gate
+    from pytest_tokenbudget.settings import Settings
     from pytest_tokenbudget.tracking import UsageTracker
-
-GATE: pytest.StashKey[Gate] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,60 +21,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
-@pytest.hookimpl(trylast=True)  # xdist decides in its own pytest_configure who is the controller
 def pytest_configure(config: pytest.Config) -> None:
-    """Check everything that the user said, and set the gate up."""
+    """Check everything that the user said."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    # Not at the module's top: pytest loads this module in every run, --help and --version included.
-    from pytest_tokenbudget import baseline as baselines  # noqa: PLC0415
-    from pytest_tokenbudget.collector import Collector  # noqa: PLC0415
-    from pytest_tokenbudget.errors import ConfigurationError  # noqa: PLC0415
-    from pytest_tokenbudget.gate import Gate  # noqa: PLC0415
-    from pytest_tokenbudget.price_file import load_price_file  # noqa: PLC0415
-    from pytest_tokenbudget.pricing import PriceBook  # noqa: PLC0415
-    from pytest_tokenbudget.settings import Settings  # noqa: PLC0415
-
-    try:
-        settings = Settings.from_pytest_config(config)
-        prices = None if settings.prices is None else load_price_file(settings.prices)
-        baseline = baselines.load(settings.baseline) if settings.judges_baseline else None
-        if settings.baseline_update is not None and settings.baseline.exists():
-            baselines.load(settings.baseline)  # a broken one is refused before any test runs
-    except ConfigurationError as error:
-        raise pytest.UsageError(str(error)) from None
-    book = PriceBook(prices, settings.price_date)
-    is_worker = hasattr(config, "workerinput")
-    is_controller = config.pluginmanager.hasplugin("dsession")
-    if not is_controller:
-        gate = Gate(settings, book, baseline)
-        gate.open()
-        config.stash[GATE] = gate
-        config.pluginmanager.register(gate, "pytest_tokenbudget_gate")
-    if not is_worker:
-        collector = Collector(config, settings, book, baseline)
-        config.pluginmanager.register(collector, "pytest_tokenbudget_collector")
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand what was used after the last test to the one who reports."""
-    gate = session.config.stash.get(GATE, None)
-    if gate is None:
-        return
-    left = gate.drain_shared()
-    if hasattr(session.config, "workeroutput"):
-        from pytest_tokenbudget.collector import LEFTOVER  # noqa: PLC0415 - only in a worker
-
-        session.config.workeroutput[LEFTOVER] = [record.to_dict() for record in left]
-    elif collector := session.config.pluginmanager.get_plugin("pytest_tokenbudget_collector"):
-        collector.take_shared(left)
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave the process as it was found."""
-    gate = config.stash.get(GATE, None)
-    if gate is not None:
-        gate.close()
+    reception = Reception(config)
+    config.pluginmanager.register(reception, "pytest_tokenbudget_reception")
+    if _says_anything(config):
+        reception.check_settings()
 
 
 @pytest.fixture
@@ -83,3 +38,95 @@ def usage(request: pytest.FixtureRequest) -> UsageTracker:
 
     tracker: UsageTracker = request.node.stash[PASSING].tracker
     return tracker
+
+
+class Reception:
+    """Opens the gate and the collector when there is something for them to do; else nothing of them is loaded."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._settings: Settings | None = None
+        self._gate: Gate | None = None
+        self._collector: Collector | None = None
+
+    def check_settings(self) -> None:
+        """Read what the user said, before any test is collected.
+
+        Raises:
+            pytest.UsageError: something of it is not allowed.
+        """
+        self._read_settings()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Open for every test, if something asks for the figures of all."""
+        if self._is_controller():
+            self._open_collector()  # it collects no tests, so it can't know whether one will ask
+        elif self._settings is not None and self._settings.counts_all:
+            self._open_gate()
+            self._open_collector()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Open for the tests that ask. Where none does, the run goes on as if the plugin were not there."""
+        if any(asks(item) for item in session.items):
+            self._open_gate()
+            self._open_collector()
+
+    def pytest_sessionfinish(self) -> None:
+        """Hand what was used after the last test to the one who reports."""
+        if self._gate is None:
+            return
+        left = self._gate.drain_shared()
+        if hasattr(self._config, "workeroutput"):
+            self._config.workeroutput[LEFTOVER] = [record.to_dict() for record in left]
+        elif self._collector is not None:
+            self._collector.take_shared(left)
+
+    def pytest_unconfigure(self) -> None:
+        """Leave the process as it was found."""
+        if self._gate is not None:
+            self._gate.close()
+
+    def _is_controller(self) -> bool:
+        """Whether this process only hands tests to xdist's workers."""
+        return self._config.pluginmanager.hasplugin("dsession")
+
+    def _read_settings(self) -> Settings:
+        if self._settings is None:
+            from pytest_tokenbudget.errors import ConfigurationError  # noqa: PLC0415 - not on the start-up path
+            from pytest_tokenbudget.settings import Settings  # noqa: PLC0415 - likewise
+
+            try:
+                self._settings = Settings.from_pytest_config(self._config)
+                self._settings.load_files()
+            except ConfigurationError as error:
+                raise pytest.UsageError(str(error)) from None
+        return self._settings
+
+    def _open_gate(self) -> None:
+        if self._gate is None:
+            from pytest_tokenbudget.gate import Gate  # noqa: PLC0415 - not on the start-up path
+
+            settings = self._read_settings()
+            self._gate = Gate(settings, *settings.load_files())
+            self._gate.open()
+            self._config.pluginmanager.register(self._gate, "pytest_tokenbudget_gate")
+
+    def _open_collector(self) -> None:
+        if self._collector is None and not hasattr(self._config, "workerinput"):
+            from pytest_tokenbudget.collector import Collector  # noqa: PLC0415 - not on the start-up path
+
+            settings = self._read_settings()
+            self._collector = Collector(self._config, settings, *settings.load_files())
+            self._collector.start()
+            self._config.pluginmanager.register(self._collector, "pytest_tokenbudget_collector")
+
+
+def _says_anything(config: pytest.Config) -> bool:
+    """Whether any option, ini key or file of ours is there to be checked and obeyed."""
+    options = ("token_report", "token_update_baseline", "xmlpath", *(each.name for each in OPTIONS if each.flag))
+    return (
+        any(config.getoption(name, None) is not None for name in options)
+        or any(key.startswith("token_") for key in ini_keys(config))
+        or (config.rootpath / DEFAULT_BASELINE).exists()
+    )

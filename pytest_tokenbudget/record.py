@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, fields, replace
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from decimal import Context, Decimal
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pytest_tokenbudget.budget import Budget, Violation
 from pytest_tokenbudget.usage import ModelCall, Usage
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_tokenbudget.budget import Verdict
 
+Value = TypeVar("Value")
 Outcome = Literal["passed", "failed", "error", "skipped", "xfailed", "xpassed"]
 BaselineStatus = Literal["new", "within", "over", "improved"]
 
@@ -46,8 +48,8 @@ class Tally:
         costs = [(call.cost, call.replayed) for call in calls if call.cost is not None]
         return cls(
             usage=Usage.sum(call.tally for call in calls) + Usage(cache_hits=cache_hits),
-            known_cost=sum((cost for cost, _ in costs), Decimal(0)),
-            known_spent=sum((cost for cost, replayed in costs if not replayed), Decimal(0)),
+            known_cost=_add_up(cost for cost, _ in costs),
+            known_spent=_add_up(cost for cost, replayed in costs if not replayed),
             unpriced_models=tuple(
                 sorted({call.model for call in calls if call.cost is None and call.usage is not None})
             ),
@@ -162,7 +164,7 @@ class UsageRecord:
     def to_dict(self) -> dict[str, Any]:
         """Plain data (str, int, bool, list, dict) that survives JSON and execnet; money as strings."""
         return {
-            "nodeid": self.nodeid,
+            "nodeid": _sendable(self.nodeid),
             "outcome": self.outcome,
             "verdict": self.verdict,
             "calls": [call_to_dict(call) for call in self.calls],
@@ -170,7 +172,7 @@ class UsageRecord:
             "budget": None if self.budget is None else self.budget.to_dict(),
             "violations": [_violation_to_dict(violation) for violation in self.violations],
             "baseline": None if self.baseline is None else _baseline_to_dict(self.baseline),
-            **{name: list(getattr(self, name)) for name in _TEXTS},
+            **{name: [_sendable(line) for line in getattr(self, name)] for name in _TEXTS},
         }
 
     @classmethod
@@ -219,11 +221,11 @@ class SharedRecord:
     def to_dict(self) -> dict[str, Any]:
         """Plain data that survives JSON and execnet."""
         return {
-            "fixture": self.fixture,
-            "scope": self.scope,
+            "fixture": _sendable(self.fixture),
+            "scope": _sendable(self.scope),
             "calls": [call_to_dict(call) for call in self.calls],
             "cache_hits": self.cache_hits,
-            "incidents": list(self.incidents),
+            "incidents": [_sendable(line) for line in self.incidents],
         }
 
     @classmethod
@@ -238,6 +240,7 @@ class SharedRecord:
         )
 
 
+_EXACT = Context(prec=100)
 _TEXTS = ("incidents", "drift", "blocked", "unplayed", "cassettes")
 _TOKEN_FIELDS = tuple(each.name for each in fields(Usage) if each.name.endswith("_tokens"))
 _PLAIN_CALL_FIELDS = (
@@ -249,7 +252,7 @@ def call_to_dict(call: ModelCall) -> dict[str, Any]:
     """One call as plain data; unmeasured token counts are ``None``."""
     usage = call.usage
     return {
-        **{name: getattr(call, name) for name in _PLAIN_CALL_FIELDS},
+        **{name: _sendable(getattr(call, name)) for name in _PLAIN_CALL_FIELDS},
         **{name: None if usage is None else getattr(usage, name) for name in _TOKEN_FIELDS},
         "cost_usd": None if call.cost is None else format(call.cost, "f"),
         "parts": None if call.parts is None else dict(call.parts),
@@ -267,6 +270,18 @@ def call_from_dict(data: Mapping[str, Any]) -> ModelCall:
     )
 
 
+def _sendable(value: Value) -> Value:
+    """The same text without lone surrogates: an answer may hold them, and execnet dies of them."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()  # type: ignore[return-value]
+
+
+def _add_up(amounts: Iterable[Decimal]) -> Decimal:
+    """The exact sum, whatever decimal context the test has left behind."""
+    return reduce(_EXACT.add, amounts, Decimal(0))
+
+
 def _number(value: str | int | None) -> int | Decimal | None:
     return Decimal(value) if isinstance(value, str) else value
 
@@ -280,7 +295,7 @@ def _violation_to_dict(violation: Violation) -> dict[str, Any]:
         "limit": violation.limit,
         "allowed": _text(violation.allowed),
         "used": _text(violation.used),
-        "reason": violation.reason,
+        "reason": _sendable(violation.reason),
     }
 
 
@@ -302,7 +317,7 @@ def _baseline_to_dict(result: BaselineResult) -> dict[str, Any]:
         "models": None
         if models is None
         else {
-            name: {each.name: getattr(tokens, each.name) for each in fields(tokens)}
+            _sendable(name): {each.name: getattr(tokens, each.name) for each in fields(tokens)}
             for name, tokens in models.items()
         },
     }

@@ -1,4 +1,4 @@
-"""What the user asked for: one table feeds the parser, the help and the docs; the outcome is frozen."""
+"""What the user asked for, on the command line and in the ini file: checked once, then frozen."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ import pytest
 
 from pytest_tokenbudget.budget import Budget, parse_count, parse_tolerance, parse_usd
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.options import DEFAULT_BASELINE, INI_KEYS, OPTIONS, ini_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from decimal import Decimal
     from pathlib import Path
+
+    from pytest_tokenbudget.baseline import Baseline
+    from pytest_tokenbudget.options import Option
+    from pytest_tokenbudget.pricing import PriceBook
 
 RecordMode = Literal["none", "once", "new_episodes", "all", "rewrite"]
 REPORT_FILES = {"term": None, "json": "token-report.json", "markdown": "token-report.md"}
@@ -34,32 +39,6 @@ class Report(NamedTuple):
 
     kind: str
     dest: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """One setting: an ini key and, where ``flag`` is set, a command line option.
-
-    Attributes:
-        name: the ini key, and the command line option's name with dashes.
-        parse: reads the user's text; raises ``ValueError`` with what is allowed.
-        default: the value where the user says nothing, as a user would write it.
-        help: one line for ``pytest --help`` and the docs.
-        flag: whether it stands on the command line too.
-        metavar: what to show for the value in the help.
-    """
-
-    name: str
-    parse: Callable[[str], Any]
-    help: str
-    default: str | None = None
-    flag: bool = False
-    metavar: str | None = None
-
-    @property
-    def long(self) -> str:
-        """The command line option."""
-        return "--" + self.name.replace("_", "-")
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:
@@ -92,123 +71,19 @@ def _day(text: str) -> date:
     return day
 
 
-OPTIONS = (
-    Option(
-        name="token_record",
-        parse=_choice("none", "once", "new_episodes", "all", "rewrite"),
-        default="none",
-        flag=True,
-        metavar="MODE",
-        help="record model traffic: none (replay only, the default), once, new_episodes, all or rewrite",
-    ),
-    Option(
-        name="token_replay",
-        parse=_choice("marked", "all", "off"),
-        default="marked",
-        help="which tests replay recorded traffic: marked (those with a marker or the usage fixture), all or off",
-    ),
-    Option(
-        name="token_cassette_dir",
-        parse=_path,
-        help="folder for cassettes, relative to the rootdir; by default cassettes/ beside each test file",
-    ),
-    Option(
-        name="token_unplayed",
-        parse=_choice("warn", "fail"),
-        default="warn",
-        help="recordings that a passing test left unplayed: warn lists them, fail fails the test",
-    ),
-    Option(
-        name="token_baseline",
-        parse=_path,
-        flag=True,
-        metavar="PATH",
-        help="baseline file (default: token-baseline.json in the rootdir, judged whenever it exists)",
-    ),
-    Option(
-        name="token_baseline_missing",
-        parse=_choice("allow", "fail"),
-        default="allow",
-        help="tests that used a model and have no baseline entry: allow or fail",
-    ),
-    Option(
-        name="token_tolerance",
-        parse=parse_tolerance,
-        default="0%",
-        flag=True,
-        metavar="PERCENT",
-        help='how far above its baseline a test may go, such as "5%%"',
-    ),
-    Option(
-        name="token_budget",
-        parse=_choice("enforce", "warn", "off"),
-        default="enforce",
-        flag=True,
-        metavar="MODE",
-        help="enforce budgets (default), warn (report what would fail) or off (only count)",
-    ),
-    Option(
-        name="token_estimates",
-        parse=_choice("judge", "fail"),
-        default="judge",
-        help="estimated usage: judge it like measured usage, or fail the test as unmeasured",
-    ),
-    Option(
-        name="token_prices",
-        parse=_path,
-        help="TOML file with prices and aliases of your own models",
-    ),
-    Option(
-        name="token_price_date",
-        parse=_day,
-        help="day whose list prices hold, such as 2026-11-18 (default: the day of the installed price table)",
-    ),
-    Option(
-        name="token_test_max_cost",
-        parse=parse_usd,
-        help="USD that each test may cost where no marker says otherwise",
-    ),
-    Option(
-        name="token_test_max_tokens",
-        parse=parse_count,
-        help="tokens that each test may use where no marker says otherwise",
-    ),
-    Option(
-        name="token_test_max_requests",
-        parse=parse_count,
-        help="model requests that each test may make where no marker says otherwise",
-    ),
-    Option(
-        name="token_total_max_cost",
-        parse=parse_usd,
-        flag=True,
-        metavar="USD",
-        help="fail the run when all its tests together cost more",
-    ),
-    Option(
-        name="token_total_max_tokens",
-        parse=parse_count,
-        flag=True,
-        metavar="N",
-        help="fail the run when all its tests together use more tokens",
-    ),
-    Option(
-        name="token_offline_tiktoken",
-        parse=_boolean,
-        default="true",
-        help="in replayed tests, serve tiktoken's vocabularies from this plugin so that it needs no network",
-    ),
-)
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "path": _path,
+    "usd": parse_usd,
+    "count": parse_count,
+    "percent": parse_tolerance,
+    "day": _day,
+    "boolean": _boolean,
+}
 
-INI_KEYS = (*(option.name for option in OPTIONS), "token_report")
 
-MARKERS = (
-    (
-        "token_budget(max_cost=USD, max_tokens=N, max_input_tokens=N, max_output_tokens=N, max_reasoning_tokens=N, "
-        'max_requests=N, min_requests=1, tolerance="10%"): fail the test when its model requests use more.'
-    ),
-    "token_cassette(name, record=MODE, match_on=[...]): replay the test's model requests from the named cassette.",
-)
+def _parse(option: Option, text: str) -> Any:
+    """Read an option's text; raises ``ValueError`` with what is allowed."""
+    return _PARSERS.get(option.kind, _choice(*option.kind.split()))(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +149,7 @@ class Settings:
         for option in OPTIONS:
             for origin, text in _texts(option, config):
                 try:
-                    value = option.parse(text)
+                    value = _parse(option, text)
                 except ValueError as error:
                     faults.append(f"{origin} = {text!r} is not allowed; it must be {error}")
                     continue
@@ -307,7 +182,7 @@ class Settings:
             replay=values["token_replay"],
             cassette_dir=root / directory if directory else None,
             unplayed_fails=values["token_unplayed"] == "fail",
-            baseline=root / (values.get("token_baseline") or "token-baseline.json"),
+            baseline=root / (values.get("token_baseline") or DEFAULT_BASELINE),
             baseline_named="token_baseline" in values,
             baseline_update=update,
             baseline_missing_fails=values["token_baseline_missing"] == "fail",
@@ -322,6 +197,22 @@ class Settings:
             offline_tiktoken=values["token_offline_tiktoken"],
             junit=bool(config.getoption("xmlpath", None)),
         )
+
+    def load_files(self) -> tuple[PriceBook, Baseline | None]:
+        """Read the price file and the baseline; the price table itself is read when the first call is priced.
+
+        Raises:
+            ConfigurationError: one of them is missing or broken; one line with its path and the reason.
+        """
+        from pytest_tokenbudget.baseline import load  # noqa: PLC0415 - only where a test is counted
+        from pytest_tokenbudget.price_file import load_price_file  # noqa: PLC0415 - likewise
+        from pytest_tokenbudget.pricing import PriceBook  # noqa: PLC0415 - likewise
+
+        book = PriceBook(None if self.prices is None else load_price_file(self.prices), self.price_date)
+        # One that is about to be updated is read too: a broken one is refused before any test runs.
+        present = self.judges_baseline or (self.baseline_update is not None and self.baseline.exists())
+        baseline = load(self.baseline) if present else None
+        return book, baseline if self.judges_baseline else None
 
     @property
     def judges_baseline(self) -> bool:
@@ -343,33 +234,6 @@ class Settings:
         )
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """Announce every option to pytest, under "token budget" in its help."""
-    group = parser.getgroup("token budget")
-    group.addoption(
-        "--token-report",
-        action="append",
-        nargs="?",
-        const="term",
-        default=None,
-        metavar="KIND[:DEST]",
-        help="report usage and cost: term (default), json or markdown; DEST is a file, or - for standard output",
-    )
-    parser.addini("token_report", "reports to make, as for --token-report", type="linelist", default=[])
-    group.addoption(
-        "--token-update-baseline",
-        nargs="?",
-        const="merge",
-        default=None,
-        metavar="prune",
-        help="write the usage of the tests that pass to the baseline; =prune also drops tests that are gone",
-    )
-    for option in OPTIONS:
-        if option.flag:
-            group.addoption(option.long, default=None, metavar=option.metavar, help=option.help)
-        parser.addini(option.name, option.help.replace("%%", "%"), type="string", default=None)
-
-
 def _texts(option: Option, config: pytest.Config) -> Iterator[tuple[str, str]]:
     """The option's texts with their origins, the one that wins first."""
     if option.flag and (text := config.getoption(option.name)) is not None:
@@ -386,17 +250,11 @@ def _ini_text(name: str, config: pytest.Config) -> str | None:
         value = config.getini(name)
     except (TypeError, pytest.UsageError):
         # A native TOML table may hold a number or a boolean; those are fine where their text is.
-        raw = _ini_table(config)[name]
+        raw = ini_keys(config)[name]
         value = getattr(raw, "value", raw)
     if isinstance(value, bool):
         return str(value).lower()
     return None if value is None else str(value)
-
-
-def _ini_table(config: pytest.Config) -> dict[str, Any]:
-    # pytest has no public way to ask which keys a file sets; 9 renamed the mapping and deprecates the old name.
-    table: Any = config._inicfg if hasattr(config, "_inicfg") else config.inicfg  # noqa: SLF001
-    return cast("dict[str, Any]", table)
 
 
 def _ini_origin(name: str, config: pytest.Config) -> str:
@@ -405,7 +263,7 @@ def _ini_origin(name: str, config: pytest.Config) -> str:
 
 
 def _unknown_keys(config: pytest.Config) -> Iterator[str]:
-    for key in _ini_table(config):
+    for key in ini_keys(config):
         if key.startswith("token_") and key not in INI_KEYS:
             near = difflib.get_close_matches(key, INI_KEYS, n=1)
             meant = f"did you mean {near[0]}?" if near else "known are " + ", ".join(sorted(INI_KEYS))
