@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import decimal
+import json
+from dataclasses import fields, replace
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_tokenbudget.budget import LIMIT_NAMES, Budget, Violation
+from pytest_tokenbudget.record import BaselineResult, ModelTokens, SharedRecord, Tally, UsageRecord
+from pytest_tokenbudget.usage import ModelCall, Usage
+
+counts = st.integers(0, 10**12)
+texts = st.text(st.characters(codec="utf-8"), max_size=10)
+costs = st.decimals(min_value=0, max_value=10**6, places=15)
+usages = st.builds(Usage, **{each.name: counts for each in fields(Usage) if each.name.endswith("_tokens")})
+calls = st.builds(
+    ModelCall,
+    model=texts,
+    provider=texts,
+    endpoint=texts,
+    usage=st.none() | usages,
+    cost=st.none() | costs,
+    source=st.sampled_from(["response", "callback", "estimate"]),
+    replayed=st.booleans(),
+    request_id=st.none() | texts,
+    parts=st.none() | st.dictionaries(st.sampled_from(["system", "user", "tools"]), counts),
+    service_tier=st.none() | texts,
+    request_model=texts,
+    reason=st.none() | texts,
+)
+budgets = st.builds(
+    Budget,
+    max_cost=st.none() | costs,
+    tolerance=st.none() | costs,
+    **{name: st.none() | counts for name in LIMIT_NAMES if name not in ("max_cost", "tolerance")},
+)
+figures = st.none() | counts | costs
+violations = st.builds(Violation, limit=st.sampled_from([*LIMIT_NAMES, "baseline"]), allowed=figures, used=figures, reason=st.none() | texts)  # fmt: skip
+tokens = st.builds(ModelTokens, **{each.name: counts for each in fields(ModelTokens)})
+baselines = st.builds(
+    BaselineResult,
+    status=st.sampled_from(["new", "within", "over", "improved"]),
+    tokens=st.none() | counts,
+    cost=st.none() | costs,
+    models=st.none() | st.dictionaries(texts, tokens, max_size=2),
+)
+lines = st.lists(texts, max_size=2).map(tuple)
+records = st.builds(
+    UsageRecord,
+    nodeid=texts,
+    outcome=st.sampled_from(["passed", "failed", "error", "skipped", "xfailed", "xpassed"]),
+    verdict=st.sampled_from(["within", "over", "unmeasured", "none"]),
+    calls=st.lists(calls, max_size=2).map(tuple),
+    cache_hits=counts,
+    budget=st.none() | budgets,
+    violations=st.lists(violations, max_size=2).map(tuple),
+    baseline=st.none() | baselines,
+    incidents=lines,
+    drift=lines,
+    blocked=lines,
+    unplayed=lines,
+    cassettes=lines,
+)
+shared = st.builds(SharedRecord, fixture=texts, scope=texts, calls=st.lists(calls, max_size=2).map(tuple), cache_hits=counts, incidents=lines)  # fmt: skip
+
+
+def is_plain(data):
+    """Whether execnet can carry it: these very types, and texts that UTF-8 knows."""
+    if isinstance(data, dict):
+        return type(data) is dict and all(type(key) is str and is_plain(each) for key, each in data.items())
+    if isinstance(data, list):
+        return type(data) is list and all(map(is_plain, data))
+    if type(data) is str:
+        return data.encode("utf-8", "replace").decode() == data
+    return data is None or type(data) in (int, bool)
+
+
+@given(records)
+def test_a_record_survives_its_plain_form(record):
+    assert UsageRecord.from_dict(record.to_dict()) == record
+
+
+@given(records)
+def test_a_record_survives_json(record):
+    assert UsageRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+@given(shared)
+def test_a_shared_record_survives_its_plain_form(record):
+    assert SharedRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+@given(records | shared)
+def test_the_plain_form_is_plain(record):
+    assert is_plain(record.to_dict())
+
+
+def test_lone_surrogates_do_not_reach_the_wire():
+    call = ModelCall(model="m\ud800", endpoint="/\udfff", request_id="\ud800", reason="\ud800", service_tier="\ud800")
+    record = UsageRecord(
+        nodeid="t\ud800",
+        calls=(call,),
+        incidents=("\ud800",),
+        violations=(Violation(limit="unmeasured", reason="\ud800"),),
+        baseline=BaselineResult(status="within", models={"m\ud800": ModelTokens()}),
+    )
+    assert is_plain(record.to_dict())
+    assert is_plain(SharedRecord(fixture="\ud800", scope="session", calls=(call,), incidents=("\ud800",)).to_dict())
+    assert UsageRecord.from_dict(record.to_dict()).calls[0].model == "m\\ud800"
+
+
+def test_the_field_list_of_the_wire_is_complete():
+    carried = set(UsageRecord(nodeid="t").to_dict())
+    assert carried == {each.name for each in fields(UsageRecord)}
+
+
+@given(st.lists(calls, max_size=4), st.randoms(use_true_random=False))
+def test_a_tally_ignores_the_order(calls, random):
+    shuffled = random.sample(calls, len(calls))
+    assert Tally.of(shuffled) == Tally.of(calls)
+
+
+@given(st.lists(calls, max_size=3), st.lists(calls, max_size=3))
+def test_a_tally_of_both_is_both_tallies(one, other):
+    both, first, second = Tally.of(one + other), Tally.of(one), Tally.of(other)
+    assert both.usage == first.usage + second.usage
+    assert both.known_cost == first.known_cost + second.known_cost
+    assert set(both.unpriced_models) == {*first.unpriced_models, *second.unpriced_models}
+
+
+@given(st.lists(calls, max_size=4))
+def test_a_cost_is_known_exactly_when_every_call_is_priced(calls):
+    calls = [call if call.usage is not None else replace(call, cost=None) for call in calls]
+    assert (Tally.of(calls).cost is not None) == all(call.cost is not None for call in calls)
+
+
+def test_a_sum_of_money_does_not_depend_on_the_decimal_context():
+    calls = [ModelCall(model="m", usage=Usage(), cost=Decimal(cost)) for cost in ("0.0012345", "0.0000001", "100")]
+    with decimal.localcontext(prec=2):
+        tally = Tally.of(calls)
+    assert tally.known_cost == tally.known_spent == Decimal("100.0012346")
+
+
+def test_what_was_spent_is_the_live_part():
+    live = ModelCall(model="m", usage=Usage(), cost=Decimal("0.3"))
+    replayed = ModelCall(model="m", usage=Usage(), cost=Decimal("0.2"), replayed=True)
+    tally = Tally.of([live, replayed])
+    assert (tally.cost, tally.spent) == (Decimal("0.5"), Decimal("0.3"))
+    assert Tally.of([live, ModelCall(model="x", usage=Usage())]).spent is None
+    assert Tally.of([live, ModelCall(model="x", usage=Usage(), replayed=True)]).spent == Decimal("0.3")
+
+
+def test_a_baseline_remembers_tokens_per_model_and_no_call_that_is_unknown():
+    record = UsageRecord(
+        nodeid="t",
+        calls=(
+            ModelCall(model="b", usage=Usage(input_tokens=4, cached_input_tokens=1, output_tokens=2)),
+            ModelCall(model="a", usage=Usage(input_tokens=1, cache_write_tokens=1)),
+            ModelCall(model="b", usage=Usage(input_tokens=6, output_tokens=3)),
+            ModelCall(model="c"),
+        ),
+    )
+    assert record.models == {
+        "a": ModelTokens(requests=1, input=1, cache_write=1),
+        "b": ModelTokens(requests=2, input=10, cached=1, output=5),
+    }
+    assert list(record.models) == ["a", "b"]
