@@ -63,7 +63,7 @@ class Collector:
                 text = stub_json(
                     plugin_version=__version__,
                     created=self.created,
-                    prices=self.book.describe(),  # type: ignore[arg-type]
+                    prices=self._prices(),  # type: ignore[arg-type]
                 )
             try:
                 write_atomically(self._path(report.dest), text.encode())
@@ -235,12 +235,18 @@ class Collector:
             plugin_version=__version__,
             created=self.created,
             # Reading the price table takes a while; a run that used no model, and writes no file, needs none.
-            prices=self.book.describe() if counted or asked else {},  # type: ignore[arg-type, typeddict-item]
+            prices=self._prices() if counted or asked else {},  # type: ignore[arg-type, typeddict-item]
             complete=complete,
             baseline=self._baseline_summary(complete=complete),
             run_violations=self._failed_run,
             unused_cassettes=self._unused_cassettes(session) if complete and not self._is_partial() else (),
         )
+
+    def _prices(self) -> dict[str, Any]:
+        """Where the prices come from; a file of the user's own is named as the user would."""
+        described = self.book.describe()
+        own = self.settings.prices
+        return described if own is None else {**described, "overrides": [self._shown(own)]}
 
     def _baseline_summary(self, *, complete: bool) -> BaselineSummary | None:
         if self.baseline is None:

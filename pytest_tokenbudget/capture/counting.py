@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from pytest_tokenbudget.capture import wire
+from pytest_tokenbudget.capture.playback import active_deck
 from pytest_tokenbudget.capture.wire.exchange import Exchange
 from pytest_tokenbudget.usage import ModelCall
 
@@ -139,12 +140,15 @@ def count_run(run: Run, *, usage: Usage | None, cache_hit: bool, model: str, req
         return
     if usage is None or _explained_by_time(run, model, traces):
         return
+    deck = active_deck()
     run.bill.add(
         ModelCall(
             model=model or run.model,
             provider=run.provider,
             usage=usage,
             source="callback",
+            # A replayed test reaches nobody, so a model without HTTP costs nothing there either.
+            replayed=deck is not None and not deck.live,
             request_id=next(iter(request_ids), None),
         )
     )
