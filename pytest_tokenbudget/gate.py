@@ -71,6 +71,8 @@ class Shared:
 
 
 PASSING = pytest.StashKey[Passing]()
+REFUSAL = pytest.StashKey[str]()
+"""Why a test is not let through: its markers can't be used."""
 
 
 class Gate:
@@ -112,9 +114,14 @@ class Gate:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Open the test's ledger and cassette before any of its fixtures is set up."""
-        if PASSING in item.stash:
-            del item.stash[PASSING]  # a rerun starts from nothing
-        passing = self._admit(item)
+        for key in (PASSING, REFUSAL):
+            if key in item.stash:
+                del item.stash[key]  # a rerun starts from nothing
+        passing: Passing | None = None
+        try:
+            passing = self._admit(item)
+        except ConfigurationError as error:
+            item.stash[REFUSAL] = str(error)
         if passing is None:
             return (yield)
         item.stash[PASSING] = passing
@@ -126,6 +133,16 @@ class Gate:
             raise
         self._fail_on_misses(item, passing)
         return result
+
+    @pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)
+    def pytest_refuse_bad_markers(self, item: pytest.Item) -> None:
+        """Fail a test whose markers can't be used, before its fixtures.
+
+        Not in the wrapper around set-up: what fails there keeps the wrappers of others from their set-up, and not
+        from their teardown, which would then fail too.
+        """
+        if (reason := item.stash.get(REFUSAL, None)) is not None:
+            pytest.fail(reason, pytrace=False)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -248,14 +265,15 @@ class Gate:
     # -- the steps
 
     def _admit(self, item: pytest.Item) -> Passing | None:
-        """Open a test's ledger and cassette; ``None`` for a test that nobody asks figures of."""
+        """Open a test's ledger and cassette; ``None`` for a test that nobody asks figures of.
+
+        Raises:
+            ConfigurationError: its markers can't be used.
+        """
         if not self.settings.counts_all and not asks(item):
             return None
-        try:
-            wishes = read_markers(item, self.settings.test_budget)
-            deck = self._deck(item, wishes)
-        except ConfigurationError as error:
-            pytest.fail(str(error), pytrace=False)
+        wishes = read_markers(item, self.settings.test_budget)
+        deck = self._deck(item, wishes)
         if self.settings.enforcement == "off":
             wishes = replace(wishes, budget=Budget())
         self._attach()
