@@ -78,9 +78,9 @@ class PromptPart(NamedTuple):
     """One piece of a prompt, for counting where the input went.
 
     Attributes:
-        role: who speaks; ``tools`` holds the definitions of the tools on offer.
-        text: the text as the model reads it.
-        named: whether the message carries a ``name`` (it costs a token of its own).
+        role: who speaks; ``tools`` holds, as JSON, the list of the tools on offer, or the schema of the answer.
+        text: the text as the model reads it, behind the ``name`` of the message if it carries one.
+        named: whether it does (it costs a token of its own).
     """
 
     role: Role

@@ -25,6 +25,8 @@ _REPLY_NEWER = 2
 _TOOLS = 9
 _TOOLS_IN_SYSTEM_MESSAGE = 5
 """Tools join a system message that is there already; from gpt-5 on they have a place of their own."""
+_SCHEMA = 4
+"""What a JSON schema for the answer costs beyond its text: between 0 (responses) and 10 (chat completions)."""
 _PER_RESULT = 6
 _PER_RESULT_PARALLEL = 15
 _PER_RESULT_NEWER = 14
@@ -109,8 +111,7 @@ def _count_by_role(prompt: Prompt, encoding: str, *, newer: bool) -> dict[Role, 
     first_system = roles.index("system") if not newer and "tools" in roles and "system" in roles else None
     for position, part in enumerate(prompt.parts):
         if part.role == "tools":
-            tokens = count_tokens(render_tools(part.text) or part.text, encoding)
-            tokens += _TOOLS if first_system is None else _TOOLS_IN_SYSTEM_MESSAGE
+            tokens = _count_tools(part.text, encoding, joined=first_system is not None)
         else:
             ends_line = position != first_system or part.text.endswith("\n")
             tokens = count_tokens(part.text if ends_line else part.text + "\n", encoding)
@@ -122,6 +123,13 @@ def _count_by_role(prompt: Prompt, encoding: str, *, newer: bool) -> dict[Role, 
             if role == "tool":
                 counts[role] += _count_result_overhead(len(list(group)), newer=newer)
     return counts
+
+
+def _count_tools(definitions: str, encoding: str, *, joined: bool) -> int:
+    if definitions.startswith("{"):
+        return count_tokens(definitions, encoding) + _SCHEMA
+    tokens = count_tokens(render_tools(definitions) or definitions, encoding)
+    return tokens + (_TOOLS_IN_SYSTEM_MESSAGE if joined else _TOOLS)
 
 
 def _count_result_overhead(results: int, *, newer: bool) -> int:

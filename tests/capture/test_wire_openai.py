@@ -285,9 +285,9 @@ def test_a_chat_prompt_by_parts():
     prompt = ask({"choices": CHOICES, "usage": counts(9, 3)}, request=request).prompt
     assert prompt.parts[:4] == (
         PromptPart("system", "Be brief."),
-        PromptPart("user", "Hi there", named=True),
+        PromptPart("user", "ann Hi there", named=True),
         PromptPart("assistant", 'add{"a":1}'),
-        PromptPart("tool", "2", named=True),
+        PromptPart("tool", "add 2", named=True),
     )
     tools = prompt.parts[4]
     assert (tools.role, [each["function"]["name"] for each in json.loads(tools.text)]) == ("tools", ["add", "old"])
@@ -430,3 +430,15 @@ def test_images_and_audio_where_usage_is_reported():
 )
 def test_other_services_with_such_paths_are_left_alone(url, request_body, answer):
     assert ask(answer, url=url, request=request_body) is None
+
+
+def test_the_schema_of_the_answer_is_a_part_of_the_input():
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    request = {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": "Where?"}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "place", "schema": schema}},
+    }
+    prompt = ask({"choices": CHOICES, "usage": counts(9, 3)}, request=request).prompt
+    assert prompt.parts[-1].role == "tools"
+    assert json.loads(prompt.parts[-1].text) == schema

@@ -89,11 +89,15 @@ def build_tools(tools: list[dict[str, Any]]) -> tuple[list[PromptPart], bool]:
     return [PromptPart("tools", text)], False
 
 
-def build_chat_prompt(request: Mapping[str, Any]) -> Prompt | None:
-    """Read the input of a request in the format of OpenAI's chat completions.
+def build_schema(wanted: Any) -> list[PromptPart]:
+    """Return the part that holds the JSON schema that the answer must follow, if the request asks for one."""
+    schema = wanted.get("schema") if isinstance(wanted, dict) else None
+    text = write_json(schema) if isinstance(schema, dict) else None
+    return [] if text is None else [PromptPart("tools", text)]
 
-    A JSON schema that the answer must follow costs tokens too, in a form that nobody outside sees; it is left out.
-    """
+
+def build_chat_prompt(request: Mapping[str, Any]) -> Prompt | None:
+    """Read the input of a request in the format of OpenAI's chat completions."""
     messages = request.get("messages")
     if not isinstance(messages, list):
         return None
@@ -106,12 +110,15 @@ def build_chat_prompt(request: Mapping[str, Any]) -> Prompt | None:
         text, hidden = read_content(message.get("content"))
         opaque = opaque or hidden or bool(message.get("audio")) or bool(message.get("images"))
         text += read_tool_calls(message)
-        parts.append(PromptPart(read_role(message.get("role")), text, bool(read_text(message, "name"))))
+        name = read_text(message, "name")
+        parts.append(PromptPart(read_role(message.get("role")), f"{name} {text}" if name else text, bool(name)))
     tools = read_objects(request, "tools")
     tools += [{"type": "function", "function": each} for each in read_objects(request, "functions")]
     built, hidden = build_tools(tools)
     hidden = hidden or bool(request.get("web_search_options"))
-    return Prompt(parts=(*parts, *built), chat=True, opaque=opaque or hidden)
+    wanted = request.get("response_format")
+    schema = build_schema(wanted.get("json_schema") if isinstance(wanted, dict) else None)
+    return Prompt(parts=(*parts, *built, *schema), chat=True, opaque=opaque or hidden)
 
 
 def build_text_prompt(given: Any) -> Prompt | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture.wire.openai import measure_usage, read_deployment, read_error
 from pytest_tokenbudget.capture.wire.openai_chat import hides_reasoning
-from pytest_tokenbudget.capture.wire.prompts import build_tools, read_content, read_role, write_json
+from pytest_tokenbudget.capture.wire.prompts import build_schema, build_tools, read_content, read_role, write_json
 from pytest_tokenbudget.capture.wire.traffic import make_reading, read_objects, read_text, read_tier
 from pytest_tokenbudget.usage import Prompt, PromptPart
 
@@ -154,7 +154,9 @@ def _build_prompt(request: Mapping[str, Any]) -> Prompt:
         body = {key: value for key, value in tool.items() if key != "type"}
         tools.append({"type": "function", "function": body} if tool.get("type") == "function" else tool)
     built, hidden = build_tools(tools)
-    return Prompt(parts=(*parts, *built), chat=True, opaque=opaque or hidden)
+    text = request.get("text")
+    schema = build_schema(text.get("format") if isinstance(text, dict) else None)
+    return Prompt(parts=(*parts, *built, *schema), chat=True, opaque=opaque or hidden)
 
 
 def _build_part(item: Any) -> PromptPart | None:
