@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,20 +13,24 @@ from pytest_tokenbudget import __version__
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.admission import LEFTOVER, RECORD_ATTRIBUTE
 from pytest_tokenbudget.budget import Violation
+from pytest_tokenbudget.delivery import Delivery
 from pytest_tokenbudget.errors import ConfigurationError
-from pytest_tokenbudget.files import write_atomically
+from pytest_tokenbudget.extent import DESELECTED, Extent, narrowed_by, outside
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.record import Outcome
     from pytest_tokenbudget.settings import Settings
-    from pytest_tokenbudget.summary import BaselineSummary, Summary
+    from pytest_tokenbudget.summary import BaselineSummary, PriceTable, Summary
 
 FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+_NO_RUN = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
+"""Options with which pytest answers a question and runs no test: nothing is written."""
 
 
 class Collector:
@@ -38,43 +42,35 @@ class Collector:
         self.book = book
         self.baseline = baseline
         self.created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.extent = Extent()
+        self.delivery = Delivery(config, settings.reports)
+        self._runs = not any(getattr(config.option, name, None) for name in _NO_RUN)
         self._records: dict[str, UsageRecord] = {}
         self._shared: list[SharedRecord] = []
         self._outcomes: dict[str, Outcome] = {}
-        self._seen: set[str] = set()
-        self._partial = False
+        self._seen: dict[str, Outcome] = {}
         self._crashed = False
+        self._came_to_end = False
         self._failed_run: tuple[Violation, ...] = ()
         self._summary: Summary | None = None
 
     # -- the run
 
     def start(self) -> None:
-        """Write what a killed run leaves behind, and find out now whether a report can be written at all."""
-        if self.config.option.collectonly:
+        """Write what a killed run leaves behind, and find out now what can't be done at its end.
+
+        Raises:
+            pytest.UsageError: a report can't be written, or a part of the suite was asked to prune the baseline.
+        """
+        if not self._runs:
             return
-        for report in self.settings.reports:
-            if report.dest in (None, "-"):
-                continue
-            text = ""
-            if report.kind == "json":
-                from pytest_tokenbudget.report.document import stub_json  # noqa: PLC0415 - not on the start-up path
-
-                text = stub_json(
-                    plugin_version=__version__,
-                    created=self.created,
-                    prices=self._prices(),  # type: ignore[arg-type]
-                )
-            try:
-                write_atomically(self._path(report.dest), text.encode())
-            except OSError as error:
-                raise pytest.UsageError(
-                    f"token budget: the report {report.dest} can't be written: {error.strerror or error}"
-                ) from error
-
-    def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
-        """A run that leaves tests out says nothing about what no longer exists."""
-        self._partial = self._partial or any(True for _ in items)
+        self.config.pluginmanager.register(self.extent, "pytest_tokenbudget_extent")
+        if self.settings.baseline_update == "prune" and (reason := self._partial()) is not None:
+            raise pytest.UsageError(f"token budget: {_no_prune(reason)}")
+        try:
+            self.delivery.begin(self._summarise(complete=False))
+        except ConfigurationError as error:
+            raise pytest.UsageError(f"token budget: {error}") from None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's record off its teardown report."""
@@ -85,7 +81,7 @@ class Collector:
             return
         carried = getattr(report, RECORD_ATTRIBUTE, None)
         outcome = self._outcomes.pop(report.nodeid, "passed")
-        self._seen.add(report.nodeid)
+        self._seen[report.nodeid] = outcome
         if carried is None:
             return
         if carried["record"] is not None:
@@ -97,14 +93,16 @@ class Collector:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Take what a worker used after its last test; a worker that crashed makes the run incomplete."""
         self._crashed = self._crashed or bool(error)
-        for each in getattr(node, "workeroutput", {}).get(LEFTOVER, ()):
-            self._shared.append(SharedRecord.from_dict(each))
+        output = getattr(node, "workeroutput", {})
+        self.extent.deselected = self.extent.deselected or output.get(DESELECTED, False)
+        self._shared += [SharedRecord.from_dict(each) for each in output.get(LEFTOVER, ())]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Judge the run as a whole while pytest still decides how it ends."""
         result = yield
-        if not self.config.option.collectonly:
+        self._came_to_end = True
+        if self._runs and self.settings.enforcement != "off":
             self._failed_run = self._judge_run()
             if self._failed_run and self.settings.enforcement == "enforce":
                 session.testsfailed += 1
@@ -113,36 +111,34 @@ class Collector:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the baseline and the reports."""
-        if self.config.option.collectonly:
+        if not self._runs:
             return
-        complete = exitstatus in FINISHED and not self._crashed and not session.shouldstop and not session.shouldfail
+        complete = (
+            exitstatus in FINISHED
+            and self._came_to_end
+            and not (self._crashed or self.extent.failed or session.shouldstop or session.shouldfail)
+        )
         faults: list[str] = []
         if self.settings.baseline_update is not None:
-            faults += self._update_baseline(session, complete=complete)
-        self._summary = self._summarise(session, complete=complete)
-        faults += self._write_reports(self._summary)
+            faults += self._update_baseline(complete=complete)
+        self._summary = self._summarise(complete=complete)
+        faults += self.delivery.deliver(self._summary)
+        if not self.config.pluginmanager.hasplugin("terminalreporter"):
+            self.delivery.say(self._verdicts())
         if faults:
-            self._say([f"token budget: {fault}" for fault in faults])
+            self.delivery.say([f"token budget: {fault}" for fault in faults])
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Show the report, and what fails the run."""
-        summary = self._summary
-        if summary is None:
+        if self._summary is None:
             return
-        asked = any(report.kind == "term" and report.dest is None for report in self.settings.reports)
-        if asked:
-            self._show(terminalreporter, summary)
-        elif self._failed_run or self._warned():
-            from pytest_tokenbudget.report.message import limit_lines  # noqa: PLC0415 - only when it is shown
-
+        if self.delivery.shows_summary:
+            self.delivery.show(terminalreporter, self._summary)
+        elif lines := self._verdicts():
             terminalreporter.section("token budget")
-            for record in self._warned():
-                terminalreporter.write_line(f"{record.nodeid} (warning only)")
-                for line in limit_lines(record.violations, record.tally, record):
-                    terminalreporter.write_line(f"  {line}")
-            for line in limit_lines(self._failed_run, summary.total):
-                terminalreporter.write_line(f"the run: {line.strip()}")
+            for line in lines:
+                terminalreporter.write_line(line)
 
     def take_shared(self, records: list[SharedRecord]) -> None:
         """Take what was used after the last test of this process."""
@@ -202,51 +198,83 @@ class Collector:
             )
         return tuple(found)
 
-    def _update_baseline(self, session: pytest.Session, *, complete: bool) -> list[str]:
-        passed = {
-            nodeid: record.models
-            for nodeid, record in self._records.items()
-            if record.outcome == "passed" and record.calls and not record.tally.usage.unmeasured_requests
-        }
-        prune_to = None
-        if self.settings.baseline_update == "prune":
-            if not complete or self._is_partial():
-                return ["--token-update-baseline=prune needs a whole run; nothing was written"]
-            prune_to = self._seen
-        if not passed and prune_to is None and not self.settings.baseline.exists():
+    def _verdicts(self) -> list[str]:
+        """What fails the run as a whole, and what would fail tests if it were enforced."""
+        if self._summary is None:
             return []
+        warned = [each for each in self._records.values() if each.violations and self.settings.enforcement == "warn"]
+        if not self._failed_run and not warned:
+            return []
+        from pytest_tokenbudget.report.message import limit_lines  # noqa: PLC0415 - only when it is shown
+
+        lines = []
+        for record in warned:
+            lines.append(f"{record.nodeid} (warning only)")
+            lines += [f"  {line}" for line in limit_lines(record.violations, record.tally, record)]
+        return lines + [f"the run: {line.strip()}" for line in limit_lines(self._failed_run, self._summary.total)]
+
+    def _update_baseline(self, *, complete: bool) -> list[str]:
+        path, prune_to = self.settings.baseline, None
         try:
-            self.baseline = baselines.update(self.settings.baseline, passed, prune_to=prune_to)
+            before = baselines.load(path).tests if path.exists() else {}
+            if self.settings.baseline_update == "prune":
+                if (reason := self._partial() if complete else "it did not come to its end") is not None:
+                    return [_no_prune(reason)]
+                prune_to = {*self._seen, *(nodeid for nodeid in before if not self.extent.knows(nodeid))}
+            passed = {
+                nodeid: record.models
+                for nodeid, record in self._records.items()
+                if record.outcome == "passed"
+                # A test that stopped to use a model is remembered as such; one that never did is not.
+                and (record.calls or (nodeid in before and not record.cache_hits))
+                and not record.tally.usage.unmeasured_requests
+                and not record.incidents
+            }
+            if not passed and prune_to is None:
+                self.delivery.say(["token budget: no test that passed used a model; the baseline is as it was"])
+                return []
+            self.baseline = baselines.update(path, passed, prune_to=prune_to)
         except ConfigurationError as error:
             return [str(error)]
-        del session
-        self._say([f"token budget: wrote {len(passed)} test(s) to {self._shown(self.settings.baseline)}"])
+        dropped = len(before.keys() - self.baseline.tests.keys())
+        said = f"token budget: wrote {len(passed)} test(s) to {self._shown(path)}"
+        self.delivery.say([f"{said}, dropped {dropped}" if dropped else said])
         return []
 
-    def _summarise(self, session: pytest.Session, *, complete: bool) -> Summary:
+    def _summarise(self, *, complete: bool) -> Summary:
         from pytest_tokenbudget.summary import Summary  # noqa: PLC0415 - not on the start-up path
 
-        records = self._records.values()
-        counted = bool(records) or bool(self._shared)
-        asked = any(report.kind != "term" for report in self.settings.reports)
-        return Summary.of(
+        known = {} if self.baseline is None or self.settings.baseline_update else self.baseline.tests
+        # A test that was skipped was not compared; its entry is still listed.
+        records = [
+            *self._records.values(),
+            *(
+                UsageRecord(nodeid=nodeid, outcome=outcome)
+                for nodeid, outcome in self._seen.items()
+                if nodeid in known and nodeid not in self._records
+            ),
+        ]
+        summary = Summary.of(
             records,
             self._shared,
             plugin_version=__version__,
             created=self.created,
-            # Reading the price table takes a while; a run that used no model, and writes no file, needs none.
-            prices=self._prices() if counted or asked else {},  # type: ignore[arg-type, typeddict-item]
+            prices=self._prices(),
             complete=complete,
             baseline=self._baseline_summary(complete=complete),
             run_violations=self._failed_run,
-            unused_cassettes=self._unused_cassettes(session) if complete and not self._is_partial() else (),
+            unused_cassettes=self._unused_cassettes() if complete and self._partial() is None else (),
         )
+        listed = {record.nodeid for record in summary.tests} | known.keys()
+        return replace(summary, tests=tuple(record for record in records if record.nodeid in listed))
 
-    def _prices(self) -> dict[str, Any]:
-        """Where the prices come from; a file of the user's own is named as the user would."""
-        described = self.book.describe()
-        own = self.settings.prices
-        return described if own is None else {**described, "overrides": [self._shown(own)]}
+    def _prices(self) -> PriceTable:
+        parts: tuple[UsageRecord | SharedRecord, ...] = (*self._records.values(), *self._shared)
+        if any(part.calls for part in parts):
+            return self.book.describe()  # type: ignore[return-value]
+        from pytest_tokenbudget.price_day import describe_unread  # noqa: PLC0415 - only where nothing was priced
+
+        return describe_unread(overrides=self.settings.prices, price_date=self.settings.price_date)
 
     def _baseline_summary(self, *, complete: bool) -> BaselineSummary | None:
         if self.baseline is None:
@@ -257,16 +285,19 @@ class Collector:
         for record in self._records.values():
             if record.baseline is not None and record.baseline.status in status:
                 status[record.baseline.status].append(record.nodeid)
-        whole = complete and not self._is_partial()
+        stale: tuple[str, ...] = ()
+        if complete and not self.extent.deselected and narrowed_by(self.config) is None:
+            gone = baselines.stale(self.baseline, self._seen)
+            elsewhere = set(outside(self.config, gone))
+            stale = tuple(nodeid for nodeid in gone if nodeid not in elsewhere and self.extent.knows(nodeid))
         return BaselineSummary(
             path=self._shown(self.settings.baseline),
             **{name: tuple(sorted(nodeids)) for name, nodeids in status.items()},
-            stale=baselines.stale(self.baseline, self._seen) if whole else (),
+            stale=stale,
         )
 
-    def _unused_cassettes(self, session: pytest.Session) -> tuple[str, ...]:
+    def _unused_cassettes(self) -> tuple[str, ...]:
         """Cassettes in the folders that this run used that no test of it asked for."""
-        del session
         used = {Path(path).resolve() for record in self._records.values() for path in record.cassettes}
         folders = {path.parent for path in used}
         return tuple(
@@ -276,88 +307,17 @@ class Collector:
             if path.resolve() not in used and "@" not in path.stem
         )
 
-    def _is_partial(self) -> bool:
-        """Whether the command line leaves tests out."""
-        option = self.config.option
-        chosen = any("::" in argument for argument in self.config.args)
-        return bool(
-            self._partial
-            or chosen
-            or option.keyword
-            or option.markexpr
-            or getattr(option, "lf", False)
-            or getattr(option, "stepwise", False)
-        )
-
-    def _write_reports(self, summary: Summary) -> list[str]:
-        faults = []
-        for report in self.settings.reports:
-            if report.kind == "term" and report.dest is None:
-                continue
-            text = self._render(report.kind, summary)
-            if report.dest == "-":
-                self._print(text)
-                continue
-            try:
-                write_atomically(self._path(str(report.dest)), text.encode("utf-8", "replace"))
-            except OSError as error:
-                faults.append(f"the report {report.dest} can't be written: {error.strerror or error}")
-        return faults
-
-    def _render(self, kind: str, summary: Summary) -> str:
-        if kind == "json":
-            from pytest_tokenbudget.report.document import to_json  # noqa: PLC0415 - only when asked for
-
-            return to_json(summary)
-        if kind == "markdown":
-            from pytest_tokenbudget.report.markdown import render_markdown  # noqa: PLC0415 - only when asked for
-
-            return render_markdown(summary)
-        from pytest_tokenbudget.report.terminal import render_terminal  # noqa: PLC0415 - only when asked for
-
-        lines = render_terminal(summary, width=100, verbosity=self.config.option.verbose)
-        return "\n".join(_text_of(line) for line in lines) + "\n"
-
-    def _show(self, terminalreporter: Any, summary: Summary) -> None:
-        from pytest_tokenbudget.report.terminal import render_terminal  # noqa: PLC0415 - only when asked for
-
-        writer = terminalreporter._tw  # noqa: SLF001 - pytest's own way to the terminal's width and encoding
-        encoding = getattr(writer._file, "encoding", None) or "ascii"  # noqa: SLF001
-        lines = render_terminal(
-            summary,
-            width=writer.fullwidth,
-            verbosity=self.config.option.verbose,
-            ascii_only=not encoding.lower().replace("-", "").startswith("utf"),
-        )
-        if lines:
-            terminalreporter.section("token budget")
-            for line in lines:
-                terminalreporter.write_line(_text_of(line))
-
-    def _warned(self) -> list[UsageRecord]:
-        if self.settings.enforcement != "warn":
-            return []
-        return [record for record in self._records.values() if record.violations]
-
-    def _say(self, lines: list[str]) -> None:
-        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        for line in lines:
-            if reporter is None:
-                print(line, file=sys.stderr)  # noqa: T201 - there is no terminal reporter to say it
-            else:
-                reporter.ensure_newline()
-                reporter.write_line(line)
-
-    def _print(self, text: str) -> None:
-        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
-            reporter.ensure_newline()
-            reporter.flush()
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
-        sys.stdout.flush()
-
-    def _path(self, dest: str) -> Path:
-        return self.config.invocation_params.dir / dest
+    def _partial(self) -> str | None:
+        """Why the run covers a part of the suite only; ``None`` where it covers all that the baseline knows."""
+        if (flag := narrowed_by(self.config)) is not None:
+            return f"{flag} leaves tests out"
+        if self.extent.deselected:
+            return "tests were deselected"
+        path = self.settings.baseline
+        known = baselines.load(path).tests if self.settings.baseline_update and path.exists() else ()
+        if elsewhere := outside(self.config, known):
+            return f"{elsewhere[0]} lies outside of what it collects"
+        return None
 
     def _shown(self, path: Path) -> str:
         try:
@@ -366,5 +326,5 @@ class Collector:
             return str(path)
 
 
-def _text_of(line: object) -> str:
-    return line if isinstance(line, str) else str(getattr(line, "text", line))
+def _no_prune(reason: str) -> str:
+    return f"--token-update-baseline=prune needs a whole run, and this is none: {reason}; nothing was written"

@@ -11,6 +11,7 @@ from pytest_tokenbudget.options import DEFAULT_BASELINE, MARKERS, OPTIONS, add_o
 
 if TYPE_CHECKING:
     from pytest_tokenbudget.collector import Collector
+    from pytest_tokenbudget.extent import Extent
     from pytest_tokenbudget.gate import Gate
     from pytest_tokenbudget.settings import Settings
     from pytest_tokenbudget.tracking import UsageTracker
@@ -27,7 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     reception = Reception(config)
     config.pluginmanager.register(reception, "pytest_tokenbudget_reception")
-    if _says_anything(config):
+    # Who is told of a mistake will ask for help, and shall get it.
+    if not config.option.help and _says_anything(config):
         reception.check_settings()
 
 
@@ -48,6 +50,7 @@ class Reception:
         self._settings: Settings | None = None
         self._gate: Gate | None = None
         self._collector: Collector | None = None
+        self._extent: Extent | None = None
 
     def check_settings(self) -> None:
         """Read what the user said, before any test is collected.
@@ -77,8 +80,11 @@ class Reception:
         if self._gate is None:
             return
         left = self._gate.drain_shared()
-        if hasattr(self._config, "workeroutput"):
+        if self._extent is not None and hasattr(self._config, "workeroutput"):
+            from pytest_tokenbudget.extent import DESELECTED  # noqa: PLC0415 - it is loaded by now
+
             self._config.workeroutput[LEFTOVER] = [record.to_dict() for record in left]
+            self._config.workeroutput[DESELECTED] = self._extent.deselected
         elif self._collector is not None:
             self._collector.take_shared(left)
 
@@ -111,6 +117,11 @@ class Reception:
             self._gate = Gate(settings, *settings.load_files())
             self._gate.open()
             self._config.pluginmanager.register(self._gate, "pytest_tokenbudget_gate")
+            if hasattr(self._config, "workerinput"):
+                from pytest_tokenbudget.extent import Extent  # noqa: PLC0415 - not on the start-up path
+
+                self._extent = Extent()
+                self._config.pluginmanager.register(self._extent, "pytest_tokenbudget_extent")
 
     def _open_collector(self) -> None:
         if self._collector is None and not hasattr(self._config, "workerinput"):
@@ -127,6 +138,6 @@ def _says_anything(config: pytest.Config) -> bool:
     options = ("token_report", "token_update_baseline", "xmlpath", *(each.name for each in OPTIONS if each.flag))
     return (
         any(config.getoption(name, None) is not None for name in options)
-        or any(key.startswith("token_") for key in ini_keys(config))
+        or any(key.startswith("token_") for key in (*ini_keys(config), *(config.getoption("override_ini") or ())))
         or (config.rootpath / DEFAULT_BASELINE).exists()
     )

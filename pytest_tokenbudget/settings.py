@@ -5,18 +5,18 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
-
-import pytest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_tokenbudget.budget import Budget, parse_count, parse_tolerance, parse_usd
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.options import DEFAULT_BASELINE, INI_KEYS, OPTIONS, ini_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from decimal import Decimal
-    from pathlib import Path
+
+    import pytest
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.options import Option
@@ -27,6 +27,10 @@ REPORT_FILES = {"term": None, "json": "token-report.json", "markdown": "token-re
 """The kinds of report and the file that each is written to when the user names none."""
 
 REPORT_USAGE = "write --token-report=term, or one of " + ", ".join(REPORT_FILES) + " with an optional :DEST"
+
+
+_SHOWN = 60
+"""Characters of a wrong value that a message repeats."""
 
 
 class Report(NamedTuple):
@@ -64,10 +68,13 @@ def _path(text: str) -> str:
 
 
 def _day(text: str) -> date:
+    allowed = "a day such as 2026-11-18"
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        raise ValueError("a day such as 2026-11-18") from None
+        raise ValueError(allowed) from None
+    if day.isoformat() != text:  # 2026-W47-3 is a day too, but no reader would say which
+        raise ValueError(allowed)
     return day
 
 
@@ -102,6 +109,7 @@ class Settings:
         baseline_named: whether the user named it, so that it must exist.
         baseline_update: whether to write the baseline: ``None``, ``merge`` or ``prune``.
         baseline_missing_fails: whether a test without an entry fails.
+        judges_baseline: whether tests are held against a baseline in this run.
         tolerance: allowed growth over the baseline, as a fraction.
         enforcement: what a verdict does.
         estimates_count: whether an estimate is judged like a measurement.
@@ -125,6 +133,7 @@ class Settings:
     baseline_named: bool = False
     baseline_update: Literal["merge", "prune"] | None = None
     baseline_missing_fails: bool = False
+    judges_baseline: bool = False
     tolerance: Decimal
     enforcement: Literal["enforce", "warn", "off"] = "enforce"
     estimates_count: bool = True
@@ -149,9 +158,9 @@ class Settings:
         for option in OPTIONS:
             for origin, text in _texts(option, config):
                 try:
-                    value = _parse(option, text)
+                    value = _parse(option, _one_text(text))
                 except ValueError as error:
-                    faults.append(f"{origin} = {text!r} is not allowed; it must be {error}")
+                    faults.append(f"{origin} = {_shown(text)} is not allowed; it must be {error}")
                     continue
                 # The first is the command line's, which wins; the rest are only checked.
                 if option.name not in values:
@@ -159,21 +168,25 @@ class Settings:
                     given[option.name] = origin
         reports, report_faults = _reports(config)
         faults += report_faults
+        root = config.rootpath
+        baseline = root / (values.get("token_baseline") or DEFAULT_BASELINE)
+        prices = root / values["token_prices"] if "token_prices" in values else None
+        faults += _clashes(reports, config, {"the baseline": baseline, "the price file": prices})
         update = config.getoption("token_update_baseline")
         if update not in (None, "merge", "prune"):
             faults.append(
-                f"--token-update-baseline={update} is not allowed; write --token-update-baseline alone "
+                f"--token-update-baseline {_shown(update)} is not allowed; write --token-update-baseline=merge "
                 "or --token-update-baseline=prune"
             )
         if faults:
             raise ConfigurationError("token budget: " + "; ".join(sorted(faults)))
-        root = config.rootpath
         limits = {
             limit: values[key]
             for limit in ("max_cost", "max_tokens", "max_requests")
             if (key := "token_test_" + limit) in values and key in given
         }
-        directory, prices = values.get("token_cassette_dir"), values.get("token_prices")
+        directory = values.get("token_cassette_dir")
+        missing_fails = values["token_baseline_missing"] == "fail"
         return cls(
             rootdir=root,
             reports=reports,
@@ -182,14 +195,16 @@ class Settings:
             replay=values["token_replay"],
             cassette_dir=root / directory if directory else None,
             unplayed_fails=values["token_unplayed"] == "fail",
-            baseline=root / (values.get("token_baseline") or DEFAULT_BASELINE),
+            baseline=baseline,
             baseline_named="token_baseline" in values,
             baseline_update=update,
-            baseline_missing_fails=values["token_baseline_missing"] == "fail",
+            baseline_missing_fails=missing_fails,
+            # Where tests without an entry fail, a missing file is an empty one.
+            judges_baseline=update is None and ("token_baseline" in values or missing_fails or baseline.exists()),
             tolerance=values["token_tolerance"],
             enforcement=values["token_budget"],
             estimates_count=values["token_estimates"] == "judge",
-            prices=root / prices if prices else None,
+            prices=prices,
             price_date=values.get("token_price_date"),
             test_budget=Budget(**limits, origins={name: f"token_test_{name}" for name in limits}),
             total_max_cost=values.get("token_total_max_cost"),
@@ -204,20 +219,16 @@ class Settings:
         Raises:
             ConfigurationError: one of them is missing or broken; one line with its path and the reason.
         """
-        from pytest_tokenbudget.baseline import load  # noqa: PLC0415 - only where a test is counted
+        from pytest_tokenbudget.baseline import Baseline, load  # noqa: PLC0415 - only where a test is counted
         from pytest_tokenbudget.price_file import load_price_file  # noqa: PLC0415 - likewise
         from pytest_tokenbudget.pricing import PriceBook  # noqa: PLC0415 - likewise
 
         book = PriceBook(None if self.prices is None else load_price_file(self.prices), self.price_date)
+        if self.baseline_named and self.baseline_update is None:
+            return book, load(self.baseline)  # which refuses one that is missing
         # One that is about to be updated is read too: a broken one is refused before any test runs.
-        present = self.judges_baseline or (self.baseline_update is not None and self.baseline.exists())
-        baseline = load(self.baseline) if present else None
+        baseline = load(self.baseline) if self.baseline.exists() else Baseline()
         return book, baseline if self.judges_baseline else None
-
-    @property
-    def judges_baseline(self) -> bool:
-        """Whether tests are held against a baseline in this run."""
-        return self.baseline_update is None and (self.baseline_named or self.baseline.is_file())
 
     @property
     def counts_all(self) -> bool:
@@ -234,36 +245,51 @@ class Settings:
         )
 
 
-def _texts(option: Option, config: pytest.Config) -> Iterator[tuple[str, str]]:
+def _texts(option: Option, config: pytest.Config) -> Iterator[tuple[str, object]]:
     """The option's texts with their origins, the one that wins first."""
     if option.flag and (text := config.getoption(option.name)) is not None:
         yield option.long, text
     # A key that is set to nothing is checked like any other: "token_test_max_cost =" must not mean no limit.
-    if (text := _ini_text(option.name, config)) is not None:
-        yield _ini_origin(option.name, config), text
+    if (value := _ini_value(option.name, config)) is not None:
+        yield _ini_origin(option.name, config), value
     elif option.default is not None:
         yield option.name, option.default
 
 
-def _ini_text(name: str, config: pytest.Config) -> str | None:
-    try:
-        value = config.getini(name)
-    except (TypeError, pytest.UsageError):
-        # A native TOML table may hold a number or a boolean; those are fine where their text is.
-        raw = ini_keys(config)[name]
-        value = getattr(raw, "value", raw)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return None if value is None else str(value)
+def _ini_value(name: str, config: pytest.Config) -> object:
+    """What the ini file or ``-o`` says, as it stands there; ``None`` for nothing."""
+    if (said := ini_keys(config).get(name)) is not None:
+        return getattr(said, "value", said)
+    return config.getini(name)  # before pytest 9 an -o is only found here
+
+
+def _one_text(value: object) -> str:
+    """The text of a value; a native TOML table may hold a number, a day or a boolean, fine where its text is."""
+    if isinstance(value, list | dict):
+        raise ValueError("one value")  # noqa: TRY004 - callers report one kind of fault
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _shown(value: object) -> str:
+    """The value on one line, and no longer than a line."""
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
 
 
 def _ini_origin(name: str, config: pytest.Config) -> str:
+    if name in _overridden(config):
+        return f"-o {name}"
     where = f" in {config.inipath.name}" if config.inipath else ""
     return f"{name}{where}"
 
 
+def _overridden(config: pytest.Config) -> list[str]:
+    """The keys that ``-o`` sets."""
+    return [text.partition("=")[0] for text in config.getoption("override_ini") or ()]
+
+
 def _unknown_keys(config: pytest.Config) -> Iterator[str]:
-    for key in ini_keys(config):
+    for key in dict.fromkeys((*ini_keys(config), *_overridden(config))):
         if key.startswith("token_") and key not in INI_KEYS:
             near = difflib.get_close_matches(key, INI_KEYS, n=1)
             meant = f"did you mean {near[0]}?" if near else "known are " + ", ".join(sorted(INI_KEYS))
@@ -271,23 +297,39 @@ def _unknown_keys(config: pytest.Config) -> Iterator[str]:
 
 
 def _reports(config: pytest.Config) -> tuple[tuple[Report, ...], list[str]]:
-    asked = config.getoption("token_report")
+    asked: object = config.getoption("token_report")
     origin = "--token-report"
     if asked is None:
-        asked, origin = config.getini("token_report"), _ini_origin("token_report", config)
+        asked, origin = _ini_value("token_report", config), _ini_origin("token_report", config)
+    texts = asked.splitlines() if isinstance(asked, str) else asked
+    if not isinstance(texts, list):
+        return (), [f"{origin} = {_shown(asked)} is not allowed; it must be a list of reports: {REPORT_USAGE}"]
     faults = []
     reports: list[Report] = []
-    for text in cast("list[str]", asked):
-        kind, colon, dest = text.partition(":")
+    for text in texts:
+        if not isinstance(text, str):
+            faults.append(f"{origin} {_shown(text)} is no kind of report; {REPORT_USAGE}")
+            continue
+        if not text.strip() and origin != "--token-report":
+            continue  # "token_report =" asks for none
+        kind, colon, dest = text.strip().partition(":")
         if kind not in REPORT_FILES:
-            faults.append(f"{origin} {text!r} is no kind of report; {REPORT_USAGE}")
-        elif colon and not dest:
+            faults.append(f"{origin} {_shown(text)} is no kind of report; {REPORT_USAGE}")
+        elif (colon and not dest) or "\0" in dest:
             faults.append(f"{origin}={text} names no file after the colon; {REPORT_USAGE}")
-        else:
-            report = Report(kind, dest or REPORT_FILES[kind])
-            if report in reports:
-                continue
-            if report.dest not in (None, "-") and any(other.dest == report.dest for other in reports):
-                faults.append(f"{origin}: two reports go to {report.dest}; give each a file of its own")
+        elif (report := Report(kind, dest or REPORT_FILES[kind])) not in reports:
             reports.append(report)
     return tuple(reports), faults
+
+
+def _clashes(reports: tuple[Report, ...], config: pytest.Config, files: Mapping[str, Path | None]) -> Iterator[str]:
+    """Two reports that would overwrite each other, or a file that the run reads."""
+    taken = {path.resolve(): what for what, path in files.items() if path is not None}
+    for report in reports:
+        if report.dest is None:
+            continue
+        place = Path("-") if report.dest == "-" else (config.invocation_params.dir / report.dest).resolve()
+        if place in taken:
+            other = taken[place]
+            yield f"the {report.kind} report and {other} have one place, {report.dest}; give each its own"
+        taken.setdefault(place, f"the {report.kind} report")

@@ -1,0 +1,131 @@
+"""Brings the reports of a run to where the user wants them: files, standard output, the terminal, a job's page."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pytest
+
+    from pytest_tokenbudget.settings import Report
+    from pytest_tokenbudget.summary import Summary
+
+JOB_PAGE = "GITHUB_STEP_SUMMARY"
+"""The variable that names the file whose Markdown a GitHub job shows."""
+
+FILE_WIDTH = 100
+"""Columns of a terminal report that goes to a file."""
+
+
+class Delivery:
+    """The reports that were asked for, and the ways out of the process that reports."""
+
+    def __init__(self, config: pytest.Config, reports: tuple[Report, ...]) -> None:
+        self._config = config
+        self._reports = reports
+
+    @property
+    def shows_summary(self) -> bool:
+        """Whether the terminal's summary carries the report."""
+        return any(report.kind == "term" and report.dest is None for report in self._reports)
+
+    def begin(self, stub: Summary) -> None:
+        """Put the unfinished report in each file, so that a killed run can't pass for a cheap one.
+
+        Raises:
+            ConfigurationError: a file can't be written; better told before the tests run than after.
+        """
+        for report in self._files():
+            text = self._render(report.kind, stub) if report.kind == "json" else ""
+            try:
+                write_atomically(self._path(report), text.encode())
+            except OSError as error:
+                raise ConfigurationError(_fault(report, error)) from error
+
+    def deliver(self, summary: Summary) -> list[str]:
+        """Write every report but the terminal's own; returns what can't be written."""
+        faults = []
+        for report in self._reports:
+            if report.dest == "-":
+                self._print(self._render(report.kind, summary))
+        for report in self._files():
+            try:
+                write_atomically(self._path(report), self._render(report.kind, summary).encode("utf-8", "replace"))
+            except OSError as error:
+                faults.append(_fault(report, error))
+        page = os.environ.get(JOB_PAGE)
+        if page and any(report.kind == "markdown" for report in self._reports):
+            try:
+                with Path(page).open("ab") as file:
+                    file.write(self._render("markdown", summary).encode("utf-8", "replace"))
+            except OSError as error:
+                faults.append(f"the report can't be added to {JOB_PAGE}: {error.strerror or error}")
+        return faults
+
+    def show(self, terminalreporter: Any, summary: Summary) -> None:
+        """Show the report in the terminal's summary."""
+        writer = terminalreporter._tw  # noqa: SLF001 - pytest's own way to the terminal's width and encoding
+        encoding = getattr(writer._file, "encoding", None) or "ascii"  # noqa: SLF001
+        lines = self._terminal_lines(
+            summary, width=writer.fullwidth, ascii_only=not encoding.lower().replace("-", "").startswith("utf")
+        )
+        if lines:
+            terminalreporter.section("token budget")
+            for line in lines:
+                terminalreporter.write_line(line)
+
+    def say(self, lines: Iterable[str]) -> None:
+        """Tell the user, before the terminal's summary."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        for line in lines:
+            if reporter is None:
+                print(line, file=sys.stderr)  # noqa: T201 - there is no terminal reporter to say it
+            else:
+                reporter.ensure_newline()
+                reporter.write_line(line)
+
+    def _files(self) -> list[Report]:
+        return [report for report in self._reports if report.dest not in (None, "-")]
+
+    def _path(self, report: Report) -> Path:
+        return self._config.invocation_params.dir / str(report.dest)
+
+    def _render(self, kind: str, summary: Summary) -> str:
+        if kind == "json":
+            from pytest_tokenbudget.report.document import to_json  # noqa: PLC0415 - only when asked for
+
+            return to_json(summary)
+        if kind == "markdown":
+            from pytest_tokenbudget.report.markdown import render_markdown  # noqa: PLC0415 - only when asked for
+
+            return render_markdown(summary)
+        return "\n".join(self._terminal_lines(summary, width=FILE_WIDTH)) + "\n"
+
+    def _terminal_lines(self, summary: Summary, *, width: int, ascii_only: bool = False) -> list[str]:
+        from pytest_tokenbudget.report.terminal import render_terminal  # noqa: PLC0415 - only when asked for
+
+        # Without pytest's terminal reporter there is no such option.
+        verbosity = getattr(self._config.option, "verbose", 0)
+        return [
+            line.text for line in render_terminal(summary, width=width, verbosity=verbosity, ascii_only=ascii_only)
+        ]
+
+    def _print(self, text: str) -> None:
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.flush()
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+
+
+def _fault(report: Report, error: OSError) -> str:
+    return f"the report {report.dest} can't be written: {error.strerror or error}"
