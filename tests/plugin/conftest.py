@@ -28,6 +28,36 @@ def run(pytester, spread):
     return run
 
 
+LEAN = tuple(
+    word
+    for name in (
+        "langsmith_plugin", "anyio", "hypothesispytest", "asyncio", "pytest_cov", "recording", "rerunfailures",
+    )
+    for word in ("-p", f"no:{name}")
+)  # fmt: skip
+"""Without the plugins of others, whose imports take longer than most scenarios."""
+
+
+@pytest.fixture
+def lean(pytester, spread):
+    """As ``run``, with no other plugin than ours and xdist: quicker, and nobody else's imports."""
+
+    def lean(*args):
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *LEAN, *spread, *args, timeout=120)
+
+    return lean
+
+
+@pytest.fixture
+def lean_live(lean):
+    """As ``lean``, and requests really reach the loopback server; with a JSON report."""
+
+    def lean_live(*args):
+        return lean("-o", "token_replay=off", "--token-report=json", *args)
+
+    return lean_live
+
+
 @pytest.fixture
 def server(monkeypatch):
     """A model provider on loopback; inner runs find its address in ``OPENAI_BASE_URL``."""
