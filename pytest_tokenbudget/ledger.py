@@ -27,6 +27,9 @@ class InFlight(Protocol):
     def settle(self) -> None:
         """Count what came so far: nothing more will be looked at."""
 
+    def preview(self, bill: Billing) -> None:
+        """Count what came so far in other ledgers: those of its own wait for the rest."""
+
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Ledger:
@@ -69,6 +72,13 @@ class Ledger:
             waiting, self._in_flight = self._in_flight, []
         for each in waiting:
             each.settle()
+
+    def preview(self) -> None:
+        """Count what is in flight as far as it came, in this ledger alone."""
+        with _LOCK:
+            waiting, self._in_flight = self._in_flight, []
+        for each in waiting:
+            each.preview(Billing((self,)))
 
     def close(self) -> None:
         """Take no more calls."""
@@ -170,6 +180,9 @@ _LOCK = threading.RLock()
 _frames: list[Frame] = []
 _blocks: list[Ledger] = []
 _block: ContextVar[Ledger | None] = ContextVar("pytest_tokenbudget_block", default=None)
+_has_context: ContextVar[bool] = ContextVar("pytest_tokenbudget_has_context", default=False)
+# Every context that is copied from the main one, by a task or ``asyncio.to_thread``, carries it; a bare thread does not.
+_has_context.set(True)  # noqa: FBT003 - the value of a variable
 
 
 def push_frame(frame: Frame) -> None:
@@ -211,8 +224,7 @@ def open_block(name: str) -> Iterator[Ledger]:
     try:
         yield ledger
     finally:
-        if not _frames:
-            ledger.settle()  # no test's end will do it
+        ledger.preview()
         ledger.close()
         with _LOCK:
             _blocks.remove(ledger)
@@ -244,8 +256,8 @@ def _open_blocks() -> list[Ledger]:
         return []
     if chain := _around(_block.get()):
         return chain
-    if threading.current_thread() is threading.main_thread():
-        return []  # the main thread always has a context of its own: it is in no block
+    if _has_context.get() or threading.current_thread() is threading.main_thread():
+        return []  # it knows where it comes from, and that is no block
     inner = [block for block in _blocks if not any(other.enclosing is block for other in _blocks)]
     chains = [_around(block) for block in inner]
     return [block for block in chains[0] if all(block in chain for chain in chains)]

@@ -19,7 +19,7 @@ from vcr.serialize import deserialize, serialize
 
 from pytest_tokenbudget.capture import wire
 from pytest_tokenbudget.capture.cassette_check import check_document
-from pytest_tokenbudget.capture.passage import begin, current
+from pytest_tokenbudget.capture.cassette_tap import tap
 from pytest_tokenbudget.capture.playback import DEFAULT_MATCH, Miss
 from pytest_tokenbudget.capture.scrub import scrub_request, scrub_response, secret_parameter
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
@@ -66,6 +66,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
 
     _non_cassette_options = ("path_transformer", "func_path_generator", "record_on_exception")
 
+    taps_itself = True  # after its lock, and with the headers that the client will see
     deck: Deck
     indexed: bool = True
 
@@ -95,7 +96,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
                 super().append(request, response)
                 self._enter_from(before)
             return
-        _tap(request, response, replayed=False)
+        tap(request, response, replayed=False)
         if _is_local_traffic(request):
             return
         with self._lock:
@@ -117,7 +118,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
             self._handled += 1
         # vcrpy's stubs take headers off the dict that they are given.
         response = {**response, "headers": dict(response.get("headers") or {})}
-        _tap(request, response, replayed=True)
+        tap(request, response, replayed=True)
         return response
 
     def filter_request(self, request: Request) -> Request | None:
@@ -253,26 +254,6 @@ def _is_local_traffic(request: Request) -> bool:
     host = request.host or ""
     local = host in LOOPBACK or host.startswith("127.")
     return local and not wire.recognise(request.method, request.uri)
-
-
-def _tap(request: Request, response: dict[str, Any], *, replayed: bool) -> None:
-    """Count an exchange of a client that is not httpx; for httpx, only note that it was played back."""
-    passage = current.get()
-    if passage is not None:
-        passage.replayed = replayed
-        return
-    passage = begin(request.method, request.uri, body_bytes(request))
-    if passage is None:
-        return
-    passage.replayed = replayed
-    body = (response.get("body") or {}).get("string") or b""
-    headers = {
-        str(name).lower(): values if isinstance(values, str) else ", ".join(map(str, values))
-        for name, values in (response.get("headers") or {}).items()
-    }
-    passage.answer(response["status"]["code"], headers)
-    passage.feed(body.encode() if isinstance(body, str) else bytes(body))
-    passage.finish(complete=True)
 
 
 class _Files:

@@ -73,6 +73,18 @@ class Run:
     started: float
 
 
+_DISBELIEVED = (
+    "is not a whole number",
+    "is negative",
+    "is absurdly large",
+    "more cached input than input was reported",
+    "more was cached for an hour than was cached",
+)
+"""Ends of the wire's reasons that say more than "nothing was reported": there is a count, and it is wrong.
+
+A provider, or a proxy before it, that counts wrongly is to be noticed, and not to be papered over by an estimate.
+"""
+
 _run: ContextVar[UUID | None] = ContextVar("pytest_tokenbudget_run", default=None)
 _traces: WeakKeyDictionary[Ledger, Traces] = WeakKeyDictionary()
 
@@ -87,19 +99,19 @@ def enter_run(run_id: UUID) -> None:
     _run.set(run_id)
 
 
-def count_exchange(passage: Passage, exchange: Exchange) -> None:
+def count_exchange(passage: Passage, exchange: Exchange, bill: Billing) -> None:
     """Enter what an exchange used into the ledger; nothing where it was no model request."""
     reading = wire.read(exchange)
     if reading is None or reading.pending:
         return
-    traces = _traces_of(passage.bill)
+    traces = _traces_of(bill)
     # Background work of the responses API is polled: the same answer comes with every GET after it is done.
     if reading.request_id is not None and "/responses" in reading.endpoint:
         if exchange.method == "GET" and reading.request_id in traces.background:
             return
         traces.background.add(reading.request_id)
     call = _measure(reading, replayed=passage.replayed)
-    passage.bill.add(call)
+    bill.add(call)
     seen = Seen(passage.started, frozenset({reading.model, reading.request_model} - {""}), call)
     traces.all.append(seen)
     if passage.run_id is not None:
@@ -108,13 +120,20 @@ def count_exchange(passage: Passage, exchange: Exchange) -> None:
         traces.by_id[reading.request_id] = seen
 
 
-def count_unanswered(passage: Passage, why: str) -> None:
+def preview_exchange(passage: Passage, exchange: Exchange, bill: Billing) -> None:
+    """Enter what an exchange has used up to now into the ledger of a block that ends before it."""
+    reading = wire.read(exchange)
+    if reading is not None and not reading.pending:
+        bill.add(_measure(reading, replayed=passage.replayed))
+
+
+def count_unanswered(passage: Passage, bill: Billing, why: str) -> None:
     """Enter a request that was sent and not answered: the provider may bill it, so its usage is unknown."""
     reading = wire.read(
         Exchange(method=passage.method, url=passage.url, request_body=passage.request_body, complete=False)
     )
     if reading is not None:
-        passage.bill.add(
+        bill.add(
             ModelCall(
                 model=reading.model or reading.request_model,
                 provider=reading.provider,
@@ -181,7 +200,7 @@ def _measure(reading: Reading, *, replayed: bool) -> ModelCall:
         reason=reading.reason if reading.usage is None else None,
         prompt=reading.prompt,
     )
-    if reading.usage is not None:
+    if reading.usage is not None or (reading.reason or "").endswith(_DISBELIEVED):
         return call
     from pytest_tokenbudget.capture.estimate import estimate_usage  # noqa: PLC0415 - tiktoken, only where needed
 

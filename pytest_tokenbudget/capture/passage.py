@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pytest_tokenbudget.capture import counting, wire
 from pytest_tokenbudget.capture.wire.exchange import Exchange
 from pytest_tokenbudget.ledger import billing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pytest_tokenbudget.ledger import Billing
 
@@ -26,9 +27,14 @@ NOT_SENT = frozenset(
 current: ContextVar[Passage | None] = ContextVar("pytest_tokenbudget_passage", default=None)
 """The request that this context is sending, so that playback can say that it answered it."""
 
+_live: ContextVar[Passage | None] = ContextVar("pytest_tokenbudget_live", default=None)
+"""The last request of this context that a tap below vcrpy saw."""
+
 
 class Passage:
     """One model request on its way: where it is billed, and its answer as far as it was read."""
+
+    # sent: it left for a real server. refused: the server's last word on it was no 2xx. claimed: see ``claim_live``.
 
     def __init__(self, bill: Billing, method: str, url: str, body: bytes) -> None:
         self.bill = bill
@@ -39,6 +45,8 @@ class Passage:
         self.started = time.monotonic()
         self.replayed = False
         self.sent = False
+        self.refused = False
+        self.claimed = False
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self._body = bytearray()
@@ -66,6 +74,37 @@ class Passage:
             return
         self._done = True
         self.bill.end(self)
+        self._count(counting.count_exchange, self.bill, complete=complete)
+
+    def fail(self, error: BaseException) -> None:
+        """Note that the request got no answer. One that was sent may have been billed."""
+        if self._done:
+            return
+        self._done = True
+        self.bill.end(self)
+        if self.sent and not self.refused and type(error).__name__ not in NOT_SENT:
+            counting.count_unanswered(self, self.bill, type(error).__name__)
+
+    def settle(self) -> None:
+        """The test has ended: count what came so far."""
+        if self.status:
+            self.finish(complete=False)
+        else:
+            self._done = True
+            self.bill.end(self)
+            if self.sent:
+                counting.count_unanswered(self, self.bill, "the test ended first")
+
+    def preview(self, bill: Billing) -> None:
+        """A block has ended, and the answer goes on for the test: count for the block what came so far."""
+        if self._done:
+            return
+        if self.status:
+            self._count(counting.preview_exchange, bill, complete=False)
+        elif self.sent:
+            counting.count_unanswered(self, bill, "the block ended first")
+
+    def _count(self, count: Callable[[Passage, Exchange, Billing], None], bill: Billing, *, complete: bool) -> None:
         if not 200 <= self.status < 300:  # noqa: PLR2004 - HTTP's own numbers
             return
         exchange = Exchange(
@@ -78,28 +117,9 @@ class Passage:
             complete=complete and not self._overflow,
         )
         try:
-            counting.count_exchange(self, exchange)
+            count(self, exchange, bill)
         except Exception as error:  # noqa: BLE001 - capture must not break the test; the ledger says what happened
-            self.bill.add_incident(f"the answer of {self.url.partition('?')[0]} was not counted: {error!r}")
-
-    def fail(self, error: BaseException) -> None:
-        """Note that the request got no answer. One that was sent may have been billed."""
-        if self._done:
-            return
-        self._done = True
-        self.bill.end(self)
-        if self.sent and type(error).__name__ not in NOT_SENT:
-            counting.count_unanswered(self, type(error).__name__)
-
-    def settle(self) -> None:
-        """The test has ended: count what came so far."""
-        if self.status:
-            self.finish(complete=False)
-        else:
-            self._done = True
-            self.bill.end(self)
-            if self.sent:
-                counting.count_unanswered(self, "the test ended first")
+            bill.add_incident(f"the answer of {self.url.partition('?')[0]} was not counted: {error!r}")
 
 
 def begin(method: str, url: str, body: bytes) -> Passage | None:
@@ -108,3 +128,22 @@ def begin(method: str, url: str, body: bytes) -> Passage | None:
         return None
     bill = billing()
     return None if bill is None else Passage(bill, method, url, body)
+
+
+def begin_live(method: str, url: str, body: bytes = b"") -> Passage | None:
+    """Start to watch a request below vcrpy, unless a tap above, which it is the transport of, watches it already."""
+    if current.get() is not None:
+        return None
+    passage = begin(method, url, body)
+    if passage is not None:
+        _live.set(passage)
+    return passage
+
+
+def claim_live(method: str, url: str) -> bool:
+    """Whether the exchange that vcrpy has just recorded is one that was watched below it."""
+    passage = _live.get()
+    if passage is None or passage.claimed or passage.method.upper() != method.upper():
+        return False
+    passage.claimed = urlsplit(passage.url).path == urlsplit(url).path
+    return passage.claimed

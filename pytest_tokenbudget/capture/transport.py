@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture.passage import begin, current
 from pytest_tokenbudget.capture.playback import active_deck
+from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -23,18 +24,10 @@ if TYPE_CHECKING:
 def hook_client_library(module: ModuleType) -> None:
     """Wrap httpx or httpx2; does nothing where that was done before."""
     tees = _tee_streams(module)
-    _wrap(module.Client, "send", lambda send: _tapped_send(send, tees[0]))
-    _wrap(module.AsyncClient, "send", lambda send: _tapped_async_send(send, tees[1]))
-    _wrap(module.HTTPTransport, "handle_request", lambda handle: _replayed_handle(handle, module))
-    _wrap(module.AsyncHTTPTransport, "handle_async_request", lambda handle: _replayed_async_handle(handle, module))
-
-
-def _wrap(owner: type, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    original = getattr(owner, name)
-    if not hasattr(original, "__tokenbudget__"):
-        wrapped = make(original)
-        wrapped.__tokenbudget__ = True  # type: ignore[attr-defined]
-        setattr(owner, name, wrapped)
+    wrap(module.Client, "send", lambda send: _tapped_send(send, tees[0]))
+    wrap(module.AsyncClient, "send", lambda send: _tapped_async_send(send, tees[1]))
+    wrap(module.HTTPTransport, "handle_request", lambda handle: _replayed_handle(handle, module))
+    wrap(module.AsyncHTTPTransport, "handle_async_request", lambda handle: _replayed_async_handle(handle, module))
 
 
 def _tapped_send(send: Callable[..., Any], tee: type) -> Callable[..., Any]:
@@ -145,8 +138,10 @@ def _tee_streams(module: ModuleType) -> tuple[type, type]:  # noqa: C901 - two s
 
 def _replayed_handle(handle: Callable[..., Any], module: ModuleType) -> Callable[..., Any]:
     def sent(self: Any, request: Any) -> Any:
-        _mark_sent()
-        return handle(self, request)
+        _note_sending()
+        response = handle(self, request)
+        _note_answer(response.status_code)
+        return response
 
     @functools.wraps(handle)
     def replayed(self: Any, request: Any) -> Any:
@@ -159,8 +154,10 @@ def _replayed_handle(handle: Callable[..., Any], module: ModuleType) -> Callable
 
 def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType) -> Callable[..., Any]:
     async def sent(self: Any, request: Any) -> Any:
-        _mark_sent()
-        return await handle(self, request)
+        _note_sending()
+        response = await handle(self, request)
+        _note_answer(response.status_code)
+        return response
 
     @functools.wraps(handle)
     async def replayed(self: Any, request: Any) -> Any:
@@ -171,6 +168,12 @@ def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType) -> Ca
     return replayed
 
 
-def _mark_sent() -> None:
+def _note_sending() -> None:
     if (passage := current.get()) is not None:
-        passage.sent = True
+        passage.sent, passage.refused = True, False
+
+
+def _note_answer(status: int) -> None:
+    """Note the status before the user's own hooks may raise because of it: who is refused is not billed."""
+    if (passage := current.get()) is not None:
+        passage.refused = not 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers

@@ -1,0 +1,145 @@
+"""Live traffic of aiohttp: seen where a request is written and its answer's stream is read, below vcrpy's stub."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from pytest_tokenbudget.capture.passage import begin_live
+from pytest_tokenbudget.capture.wrapping import wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from pytest_tokenbudget.capture.passage import Passage
+
+_PASSAGE = "_tokenbudget_passage"
+_DECODED = "_tokenbudget_decoded"
+
+
+def hook_aiohttp(requests: ModuleType) -> None:
+    """Tap ``aiohttp.client_reqrep``; does nothing where that was done before."""
+    wrap(requests.ClientRequest, "send", _tapped_send)
+    wrap(requests.ClientResponse, "start", _tapped_start)
+    for name in ("close", "release"):
+        wrap(requests.ClientResponse, name, _tapped_end)
+
+
+def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(send)
+    async def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        passage = begin_live(self.method, str(self.url), _body_of(self))
+        if passage is None:
+            return await send(self, *args, **kwargs)
+        try:
+            response = await send(self, *args, **kwargs)
+        except BaseException as error:
+            passage.fail(error)
+            raise
+        passage.sent = True
+        setattr(response, _PASSAGE, passage)
+        setattr(response, _DECODED, getattr(self.session, "auto_decompress", True))
+        return response
+
+    return tapped
+
+
+def _tapped_start(start: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(start)
+    async def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        passage: Passage | None = self.__dict__.get(_PASSAGE)
+        if passage is None:
+            return await start(self, *args, **kwargs)
+        try:
+            result = await start(self, *args, **kwargs)
+        except BaseException as error:
+            passage.fail(error)
+            raise
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        if getattr(self, _DECODED):
+            headers.pop("content-encoding", None)
+        passage.answer(self.status, headers)
+        self.content = _Tee(self.content, passage)
+        return result
+
+    return tapped
+
+
+def _tapped_end(end: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(end)
+    def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        content = self.content
+        if isinstance(content, _Tee):
+            content.note_end()
+        return end(self, *args, **kwargs)
+
+    return tapped
+
+
+def _body_of(request: Any) -> bytes:
+    value = getattr(request.body, "_value", request.body)
+    if hasattr(value, "getvalue"):
+        value = value.getvalue()
+    return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else b""
+
+
+class _Tee:
+    """aiohttp's stream of a response, noting each piece as it is taken."""
+
+    def __init__(self, stream: Any, passage: Passage) -> None:
+        self._stream = stream
+        self._passage = passage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def read(self, n: int = -1) -> bytes:
+        return self._note(await self._stream.read(n))
+
+    async def readany(self) -> bytes:
+        return self._note(await self._stream.readany())
+
+    async def readexactly(self, n: int) -> bytes:
+        return self._note(await self._stream.readexactly(n))
+
+    async def readline(self, **limits: Any) -> bytes:
+        return self._note(await self._stream.readline(**limits))
+
+    async def readuntil(self, *separator: Any, **limits: Any) -> bytes:
+        return self._note(await self._stream.readuntil(*separator, **limits))
+
+    async def readchunk(self) -> tuple[bytes, bool]:
+        data, ended = await self._stream.readchunk()
+        return self._note(data), ended
+
+    def read_nowait(self, n: int = -1) -> bytes:
+        return self._note(self._stream.read_nowait(n))
+
+    # The stream's own of these would read past the tee.
+
+    def __aiter__(self) -> Any:
+        return type(self._stream).__aiter__(self)
+
+    def iter_any(self) -> Any:
+        return type(self._stream).iter_any(self)
+
+    def iter_chunked(self, n: int) -> Any:
+        return type(self._stream).iter_chunked(self, n)
+
+    def iter_chunks(self) -> Any:
+        return type(self._stream).iter_chunks(self)
+
+    def note_end(self) -> None:
+        """The response is given back. What has come whole can still be read; the rest nobody will get."""
+        if self._stream.is_eof():
+            return
+        if self._stream.exception() is None:
+            self._passage.feed(self._stream.read_nowait(-1))
+        self._passage.finish(complete=False)
+
+    def _note(self, data: bytes) -> bytes:
+        self._passage.feed(data)
+        if self._stream.at_eof():
+            self._passage.finish(complete=True)
+        return data

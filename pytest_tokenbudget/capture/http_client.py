@@ -1,0 +1,197 @@
+"""Live traffic of ``http.client``, and with it of urllib, urllib3, requests and botocore.
+
+All of them send through ``http.client.HTTPConnection`` and read from its ``HTTPResponse``. vcrpy puts its stubs above
+it, so what is seen here went to a real server, and a replay is not seen here. The response's file is wrapped: every
+byte is noted as the client takes it, never before.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from pytest_tokenbudget.capture.passage import begin_live
+from pytest_tokenbudget.capture.wrapping import wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from pytest_tokenbudget.capture.passage import Passage
+
+_PASSAGE = "_tokenbudget_passage"
+_SENT = "_tokenbudget_sent"
+
+
+def hook_http_client(client: ModuleType) -> None:
+    """Tap ``http.client``; does nothing where that was done before."""
+    wrap(client.HTTPConnection, "putrequest", _tapped_putrequest)
+    wrap(client.HTTPConnection, "send", _tapped_send)
+    wrap(client.HTTPConnection, "getresponse", _tapped_getresponse)
+
+
+def _tapped_putrequest(putrequest: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(putrequest)
+    def tapped(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        # Forget a request that got no answer: the connection was made anew for this one.
+        self.__dict__.pop(_PASSAGE, None)
+        result = putrequest(self, method, url, *args, **kwargs)
+        passage = begin_live(method, _absolute(self, url))
+        if passage is not None:
+            setattr(self, _PASSAGE, passage)
+            setattr(self, _SENT, bytearray())
+        return result
+
+    return tapped
+
+
+def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(send)
+    def tapped(self: Any, data: Any) -> Any:
+        passage: Passage | None = self.__dict__.get(_PASSAGE)
+        if passage is None:
+            return send(self, data)
+        try:
+            result = send(self, data)
+        except BaseException as error:
+            if not passage.sent:  # not even a connection; a server that hangs up on a body may have answered
+                passage.fail(error)
+            raise
+        passage.sent = True
+        if isinstance(data, bytes | bytearray | memoryview):
+            getattr(self, _SENT).extend(data)
+        return result
+
+    return tapped
+
+
+def _tapped_getresponse(getresponse: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(getresponse)
+    def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        passage: Passage | None = self.__dict__.pop(_PASSAGE, None)
+        if passage is None:
+            return getresponse(self, *args, **kwargs)
+        passage.request_body = _body_of(bytes(self.__dict__.pop(_SENT)))
+        try:
+            response = getresponse(self, *args, **kwargs)
+        except BaseException as error:
+            passage.fail(error)
+            raise
+        passage.answer(response.status, {name.lower(): value for name, value in response.headers.items()})
+        if response.fp is None:
+            passage.finish(complete=True)
+        else:
+            response.fp = _Tee(response.fp, passage, chunked=bool(response.chunked), length=response.length)
+        return response
+
+    return tapped
+
+
+def _absolute(connection: Any, url: str) -> str:
+    if not url.startswith("/"):
+        return url  # a proxy is told the whole of it
+    host = getattr(connection, "_tunnel_host", None) or connection.host
+    port = (connection._tunnel_port if getattr(connection, "_tunnel_host", None) else None) or connection.port  # noqa: SLF001
+    scheme = "https" if connection.default_port == 443 else "http"  # noqa: PLR2004 - HTTPS's own number
+    named = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{named}{'' if port == connection.default_port else f':{port}'}{url}"
+
+
+def _body_of(sent: bytes) -> bytes:
+    head, _, body = sent.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" in head.lower():
+        return Chunks().feed(body)
+    return body
+
+
+class Chunks:
+    """Takes HTTP's chunked framing off a body that comes in pieces.
+
+    Attributes:
+        ended: whether the last chunk, the empty one, has come.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._waiting = b""
+        self._left = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a piece of the framed body, and give what it holds of the plain one."""
+        self._waiting += data
+        plain = []
+        while self._waiting and not self.ended:
+            if self._left > 2:  # noqa: PLR2004 - the line end after the chunk
+                piece = self._waiting[: self._left - 2]
+                self._waiting = self._waiting[len(piece) :]
+                self._left -= len(piece)
+                plain.append(piece)
+            elif self._left:
+                ending = self._waiting[: self._left]
+                self._waiting = self._waiting[len(ending) :]
+                self._left -= len(ending)
+            else:
+                line, found, rest = self._waiting.partition(b"\n")
+                if not found:
+                    break
+                self._waiting = rest
+                size = _size(line)
+                self.ended = size == 0
+                self._left = size + 2
+        return b"".join(plain)
+
+
+def _size(line: bytes) -> int:
+    try:
+        return int(line.partition(b";")[0].strip() or b"0", 16)
+    except ValueError:
+        return 0  # no framing that anybody can read: the client will say so
+
+
+class _Tee:
+    """The file that a response is read from, noting each byte as it is taken."""
+
+    def __init__(self, file: Any, passage: Passage, *, chunked: bool, length: int | None) -> None:
+        self._file = file
+        self._passage = passage
+        self._chunks = Chunks() if chunked else None
+        self._left = None if chunked else length
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return self._note(self._file.read(size), wanted=size != 0)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self._note(self._file.read1(size), wanted=size != 0)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        return self._note(self._file.readline(size), wanted=size != 0)
+
+    def readinto(self, buffer: Any, /) -> int:
+        count: int = self._file.readinto(buffer)
+        with memoryview(buffer) as view:
+            self._note(bytes(view.cast("B")[:count]), wanted=len(view) > 0)
+        return count
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        finally:
+            self._passage.finish(complete=False)
+
+    def _note(self, data: bytes, *, wanted: bool) -> bytes:
+        if self._chunks is not None:
+            self._passage.feed(self._chunks.feed(data))
+            ended = self._chunks.ended
+        else:
+            self._passage.feed(data)
+            if self._left is None:
+                ended = wanted and not data  # the connection's end is the body's
+            else:
+                self._left -= len(data)
+                ended = self._left <= 0
+        if ended:
+            self._passage.finish(complete=True)
+        return data
