@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
 
 BUDGET = "token_budget"
 CASSETTE = "token_cassette"
@@ -16,6 +18,9 @@ RECORD_ATTRIBUTE = "token_budget"
 
 LEFTOVER = "token_budget_shared"
 """The key of xdist's worker output that carries what was used after the last test."""
+
+MADE: pytest.StashKey[dict[Path, list[pytest.Item]]] = pytest.StashKey()
+"""The tests that each module made, those included that nobody selected: their names tell which cassette is whose."""
 
 NEAR = 2
 """So many typing errors make a marker's name still ours: a misspelt budget must not be no budget."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_tokenbudget import baseline as baselines
-from pytest_tokenbudget.admission import RECORD_ATTRIBUTE, asks, wants_usage
+from pytest_tokenbudget.admission import MADE, RECORD_ATTRIBUTE, asks, wants_usage
 from pytest_tokenbudget.budget import Budget, Violation, judge, verdict_of
 from pytest_tokenbudget.capture import attach
-from pytest_tokenbudget.capture.layout import check_inside, fixture_name, module_folder, named_cassette, unique_name
+from pytest_tokenbudget.capture.layout import (
+    CaseName,
+    check_inside,
+    fixture_cassette,
+    module_folder,
+    named_cassette,
+    shared_names,
+    unique_name,
+)
 from pytest_tokenbudget.capture.offline import tiktoken_offline
 from pytest_tokenbudget.capture.playback import DEFAULT_MATCH, Deck, insert
 from pytest_tokenbudget.environment import replayed_environment
@@ -85,7 +94,9 @@ class Gate:
         self.frame = Frame(book)
         self._shared: list[Shared] = []
         self._counted_fixtures: set[str] | None = None
-        self._names: dict[Path, list[str]] = {}
+        self._shared_names: dict[Path, frozenset[str]] = {}
+        self._inside: dict[pytest.Item, Passing] = {}
+        self._since = time.time()
         self._attached = False
 
     # -- the session
@@ -98,6 +109,9 @@ class Gate:
 
     def close(self) -> None:
         """Give them back."""
+        for item, passing in list(self._inside.items()):  # an interrupt leaves no time for their teardown
+            passing.failed = True
+            self._dismiss(item, passing)
         self.frame.rest.settle()
         pop_frame(self.frame)
         if self._attached:
@@ -124,7 +138,7 @@ class Gate:
             item.stash[REFUSAL] = str(error)
         if passing is None:
             return (yield)
-        item.stash[PASSING] = passing
+        item.stash[PASSING] = self._inside[item] = passing
         try:
             result = yield
         except BaseException:
@@ -217,13 +231,20 @@ class Gate:
         self._shared.append(shared)
         deck = self._fixture_deck(fixturedef, request)
         leave: list[ExitStack] = []
+        nodeid = getattr(request, "_pyfuncitem", request.node).nodeid
+
+        def end() -> None:
+            if leave:
+                leave.pop().close()
+                self._end_deck(deck, nodeid)
+
         # Finalizers run last first: this one ends what the other, added after the fixture's own, begins.
-        fixturedef.addfinalizer(lambda: leave.pop().close() if leave else None)
+        fixturedef.addfinalizer(end)
         with self._charged(shared, deck):
             try:
                 result = yield
             finally:
-                self._end_deck(deck, request.node.nodeid)
+                self._end_deck(deck, nodeid)
 
         def enter() -> None:
             stack = ExitStack()
@@ -369,9 +390,11 @@ class Gate:
     def _fail_on_misses(self, item: pytest.Item, passing: Passing) -> None:
         """A request that no recording answers fails the test, whatever its code made of it."""
         if passing.deck is not None and (lines := self._describe_misses(passing.deck, item.nodeid)):
-            if passing.record is None or not passing.record.drift:
-                record = passing.record or UsageRecord(nodeid=item.nodeid, calls=passing.tracker.calls)
-                passing.record = replace(record, drift=tuple(lines))
+            record = passing.record or UsageRecord(nodeid=item.nodeid, calls=passing.tracker.calls)
+            if any(miss.reason == "blocked" for miss in passing.deck.misses):
+                passing.record = replace(record, blocked=(*record.blocked, *lines))
+            else:
+                passing.record = replace(record, drift=(*record.drift, *lines))
             passing.failed = True
             passing.deck.misses.clear()
             # What the code under test made of the miss would only hide it.
@@ -403,6 +426,7 @@ class Gate:
 
     def _dismiss(self, item: pytest.Item, passing: Passing) -> None:
         """Close a test's ledger and cassette, and complete its record."""
+        self._inside.pop(item, None)
         passing.ledger.settle()
         try:
             if passing.deck is not None:
@@ -443,7 +467,7 @@ class Gate:
             if wishes.cassette is not None:
                 path = named_cassette(folder, wishes.cassette)
             else:
-                name = unique_name(*_names_of(item), self._names_beside(item))
+                name = unique_name(_name_of(item), self._names_beside(item))
                 path = folder / f"{name}.yaml"
                 check_inside(path, folder.parent)
         except ValueError as error:
@@ -454,6 +478,7 @@ class Gate:
             record=record,
             match_on=wishes.match_on or DEFAULT_MATCH,
             configure=lambda: _vcr_config(item),
+            since=self._since,
         )
 
     def _replays(self, item: pytest.Item, marked: bool) -> bool:  # noqa: FBT001 - one of two facts about the item
@@ -466,15 +491,13 @@ class Gate:
     def _folder(self, item: pytest.Item) -> Path:
         return module_folder(item.path, self.settings.cassette_dir, self.settings.rootdir)
 
-    def _names_beside(self, item: pytest.Item) -> list[str]:
-        """The cassette names of all tests of the item's module."""
-        if item.path not in self._names:
-            from pytest_tokenbudget.capture.layout import cassette_name  # noqa: PLC0415 - once per module
-
-            self._names[item.path] = [
-                cassette_name(*_names_of(other)) for other in item.session.items if other.path == item.path
-            ]
-        return self._names[item.path]
+    def _names_beside(self, item: pytest.Item) -> frozenset[str]:
+        """The cassette names that several tests of the item's module would share, those not selected included."""
+        if item.path not in self._shared_names:
+            made = item.config.stash.get(MADE, {}).get(item.path, [])
+            beside = [other for other in item.session.items if other.path == item.path]
+            self._shared_names[item.path] = shared_names(map(_name_of, [*made, *beside]))
+        return self._shared_names[item.path]
 
     def _is_counted(self, fixture: str, request: pytest.FixtureRequest) -> bool:
         """Whether a test that is counted uses the fixture; then its usage is, whoever asks for it first."""
@@ -495,8 +518,14 @@ class Gate:
         item = next((each for each in users if _shares(each, fixturedef, request)), None)
         if item is None:
             return None
-        path = self._folder(item) / f"{fixture_name(fixturedef.argname, fixturedef.scope)}.yaml"
-        return Deck(path=path, record=self.settings.record, configure=lambda: _vcr_config(item))
+        asking = getattr(request, "_pyfuncitem", item)  # it is being set up, so its fixtures can be asked for
+        try:
+            path = fixture_cassette(self._folder(item), fixturedef.argname, fixturedef.scope)
+        except ValueError as error:
+            pytest.fail(
+                f"{asking.nodeid}: the cassette of {fixturedef.argname} can't be used: {error}", pytrace=False
+            )
+        return Deck(path=path, record=self.settings.record, configure=lambda: _vcr_config(asking), since=self._since)
 
     def _end_deck(self, deck: Deck | None, nodeid: str) -> None:
         if deck is None:
@@ -521,9 +550,9 @@ def _with_parts(call: ModelCall) -> ModelCall:
     return replace(call, parts=split_prompt(call.prompt, call.model, call.usage.input_tokens))
 
 
-def _names_of(item: pytest.Item) -> tuple[str | None, str]:
+def _name_of(item: pytest.Item) -> CaseName:
     owner = getattr(item, "cls", None)
-    return (None if owner is None else owner.__name__), item.name
+    return CaseName(None if owner is None else owner.__qualname__, item.name)
 
 
 def _has_cassette_plugin(config: pytest.Config) -> bool:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_tokenbudget.admission import LEFTOVER, asks
+from pytest_tokenbudget.admission import LEFTOVER, MADE, asks
 from pytest_tokenbudget.options import DEFAULT_BASELINE, MARKERS, OPTIONS, add_options, ini_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from pytest_tokenbudget.collector import Collector
     from pytest_tokenbudget.extent import Extent
     from pytest_tokenbudget.gate import Gate
@@ -51,6 +53,7 @@ class Reception:
         self._gate: Gate | None = None
         self._collector: Collector | None = None
         self._extent: Extent | None = None
+        self._made = config.stash[MADE] = {}
 
     def check_settings(self) -> None:
         """Read what the user said, before any test is collected.
@@ -68,6 +71,14 @@ class Reception:
         elif self._settings is not None and self._settings.counts_all:
             self._open_gate()
             self._open_collector()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pycollect_makeitem(self, collector: pytest.Collector) -> Generator[None, object, object]:
+        """Note every test that a module makes, before a node id on the command line narrows them down."""
+        made = yield
+        if isinstance(made, list):
+            self._made.setdefault(collector.path, []).extend(made)
+        return made
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Open for the tests that ask. Where none does, the run goes on as if the plugin were not there."""

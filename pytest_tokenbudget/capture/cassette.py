@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import threading
 from collections import defaultdict, deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from vcr import VCR
 from vcr.cassette import Cassette
-from vcr.filters import decode_response
-from vcr.persisters.filesystem import CassetteNotFoundError
-from vcr.serialize import deserialize, serialize
 
 from pytest_tokenbudget.capture import wire
-from pytest_tokenbudget.capture.cassette_check import check_document
+from pytest_tokenbudget.capture.cassette_file import CassetteFile
 from pytest_tokenbudget.capture.cassette_tap import tap
 from pytest_tokenbudget.capture.playback import DEFAULT_MATCH, Miss
-from pytest_tokenbudget.capture.scrub import scrub_request, scrub_response, secret_parameter
+from pytest_tokenbudget.capture.scrub import (
+    scrub_body,
+    scrub_request,
+    scrub_response,
+    scrub_url,
+    secret_parameter,
+)
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
-from pytest_tokenbudget.files import locked, write_atomically
 
 if TYPE_CHECKING:
     from vcr.request import Request
@@ -43,12 +43,23 @@ def open_cassette(deck: Deck) -> TokenCassette:
     # The rest of these is decided by our own options, markers and layout.
     for name in ("record_mode", "cassette_library_dir", "path_transformer", "allowed_hosts", "path"):
         options.pop(name, None)
-    options.setdefault("match_on", deck.match_on)
+    if deck.match_on is not DEFAULT_MATCH:
+        options["match_on"] = deck.match_on  # a marker says more than a fixture for all
+    options.setdefault("match_on", DEFAULT_MATCH)
+    if options.get("serializer") == "json" and deck.path.suffix == ".yaml":
+        deck.path = deck.path.with_name(deck.path.name.removesuffix(".yaml") + ".json")
+    elif deck.path.suffix == ".json":
+        options["serializer"] = "json"
+    file = CassetteFile(deck)
+    if deck.live:
+        file.check_writable()
     loader = VCR()
     config = loader.get_merged_config(
         path=str(deck.path),
-        record_mode="new_episodes" if deck.record == "rewrite" else deck.record,
-        persister=_Files(fresh=deck.record == "rewrite"),
+        record_mode="new_episodes"
+        if deck.record == "rewrite" or (deck.record == "once" and file.own)
+        else deck.record,
+        persister=file,
         **options,
     )
     for name in TokenCassette._non_cassette_options:  # noqa: SLF001 - a constant of the class below
@@ -101,8 +112,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
             return
         with self._lock:
             before = len(self.data)
-            plain = decode_response(copy.deepcopy(response))
-            super().append(scrub_request(copy.deepcopy(request)), scrub_response(plain))
+            super().append(scrub_request(copy.deepcopy(request)), scrub_response(copy.deepcopy(response)))
             self._handled += 1
             self._enter_from(before)
 
@@ -185,9 +195,9 @@ class TokenCassette(Cassette):  # type: ignore[misc]
 
 
 def request_key(request: Request) -> tuple[Any, ...]:
-    """What two requests must have in common to be the same: method, URL without secrets, and body as JSON."""
-    parts = urlsplit(request.uri)
-    query = tuple(pair for pair in request.query if not secret_parameter(pair[0]))
+    """What two requests must have in common to be the same: method, URL and body as JSON, all without secrets."""
+    parts = urlsplit(scrub_url(request.uri))
+    query = tuple(sorted(pair for pair in parse_qsl(parts.query) if not secret_parameter(pair[0])))
     return (
         request.method,
         request.scheme,
@@ -200,10 +210,11 @@ def request_key(request: Request) -> tuple[Any, ...]:
 
 
 def canonical_body(request: Request) -> bytes:
-    """The body in the one form that equal JSON has: sorted keys, no blanks, whole numbers as such."""
+    """The body in the one form that equal JSON has: sorted keys, no blanks, whole numbers as such, no secrets."""
     body = request._body if isinstance(request._body, dict | list) else body_bytes(request)  # noqa: SLF001
+    body = scrub_body(body)
     if isinstance(body, bytes):
-        if body[:1] not in (b"{", b"["):
+        if body.lstrip()[:1] not in (b"{", b"["):
             return _without_boundary(body)
         try:
             body = json.loads(body)
@@ -254,29 +265,3 @@ def _is_local_traffic(request: Request) -> bool:
     host = request.host or ""
     local = host in LOOPBACK or host.startswith("127.")
     return local and not wire.recognise(request.method, request.uri)
-
-
-class _Files:
-    """vcrpy's persister: strict when it reads, whole or not at all when it writes."""
-
-    def __init__(self, *, fresh: bool) -> None:
-        self.fresh = fresh
-        self.suffix = ""
-
-    def load_cassette(self, path: str, serializer: Any) -> Any:
-        if self.fresh:
-            raise CassetteNotFoundError
-        text = check_document(path)
-        if text is None:
-            raise CassetteNotFoundError
-        return deserialize(text, serializer)
-
-    def save_cassette(self, path: str, cassette_dict: dict[str, Any], serializer: Any) -> None:
-        target = Path(path + self.suffix)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        data = serialize(cassette_dict, serializer)
-        with locked(target):
-            write_atomically(target, data.encode("utf-8"))
-        if not self.suffix:
-            with contextlib.suppress(FileNotFoundError):
-                Path(path + ".partial").unlink()

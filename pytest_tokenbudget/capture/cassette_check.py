@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pytest_tokenbudget.capture.wire.encodings import UnreadableError, decode_body
 from pytest_tokenbudget.errors import CassetteError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_DEPTH = 64
@@ -21,6 +26,8 @@ INTERACTIONS_DEPTH = 2
 VERSION = 1
 CONFLICT_MARKS = ("<<<<<<< ", ">>>>>>> ")
 BINARY = "tag:yaml.org,2002:binary"
+
+_JSON_STRUCTURE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -47,7 +54,63 @@ def check_document(path: str) -> str | None:
         raise CassetteError(
             f"cassette {path} is refused: {refused}; restore it, or delete it and record it again"
         ) from refused.__cause__
-    return text
+    return text.lstrip("\ufeff")
+
+
+def check_exchanges(path: str, requests: Sequence[Any], responses: Sequence[Any]) -> None:
+    """Check what vcrpy made of a cassette: each exchange must be whole, so that replaying it can't go astray.
+
+    Raises:
+        CassetteError: one is not.
+    """
+    for number, (request, response) in enumerate(zip(requests, responses, strict=True), start=1):
+        fault = _request_fault(request) or _response_fault(response)
+        if fault is not None:
+            raise CassetteError(
+                f"cassette {path} is refused: interaction {number}: {fault}; "
+                "restore it, or delete it and record it again"
+            )
+
+
+def _request_fault(request: Any) -> str | None:
+    if not isinstance(request.method, str) or not isinstance(request.uri, str) or "://" not in request.uri:
+        return "its request has no method or no URL"
+    return None
+
+
+def _response_fault(response: Any) -> str | None:
+    if not isinstance(response, dict) or not isinstance(response.get("headers") or {}, dict):
+        return "its response has no headers"
+    if "status_code" in response:  # as older versions of vcrpy recorded httpx
+        whole = _is_status(response["status_code"]) and isinstance(response.get("content"), str | bytes)
+        return None if whole else "its response has no status or no content"
+    status, body = response.get("status"), response.get("body")
+    if not isinstance(status, dict) or not _is_status(status.get("code")):
+        return "its response has no status code"
+    status.setdefault("message", None)
+    if not isinstance(body, dict) or not isinstance(body.get("string", b""), str | bytes | None):
+        return "its response has no body"
+    if body.get("string") is None:
+        body["string"] = b""
+    return _packing_fault(body["string"], response.get("headers") or {})
+
+
+def _packing_fault(body: str | bytes, headers: dict[str, Any]) -> str | None:
+    named = {
+        str(name).lower(): values if isinstance(values, str) else ", ".join(map(str, values or ()))
+        for name, values in headers.items()
+    }
+    if named.get("content-encoding") and isinstance(body, bytes):
+        try:
+            decode_body(body, named, complete=False)
+        except UnreadableError as error:
+            # What its client can't unpack it says itself; what would fill the memory must not get there.
+            return f"{error} when it is unpacked" if "larger" in str(error) else None
+    return None
+
+
+def _is_status(code: object) -> bool:
+    return isinstance(code, int) and not isinstance(code, bool)
 
 
 class _Refused(Exception):  # noqa: N818 - an inner signal
@@ -79,10 +142,13 @@ def _check_conflicts(text: str) -> None:
 
 
 def _check_json(text: str) -> None:
+    depth = 0
+    for match in _JSON_STRUCTURE.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+        if depth > MAX_DEPTH:
+            raise _Refused(f"it is nested deeper than {MAX_DEPTH} levels")
     try:
         document = json.loads(text.lstrip("\ufeff"), object_pairs_hook=_unique)
-    except RecursionError as error:
-        raise _Refused(f"it is nested deeper than {MAX_DEPTH} levels") from error
     except ValueError as error:
         raise _Refused(f"it is cut short or not JSON ({error})") from error
     if not isinstance(document, dict):

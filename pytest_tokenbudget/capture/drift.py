@@ -34,13 +34,20 @@ def describe_misses(deck: Deck, *, nodeid: str, book: PriceBook, rootdir: Path) 
         book: the prices, for what the change costs.
         rootdir: paths are shown from here.
     """
-    command = f"pytest {shlex.quote(nodeid)} --token-record="
+    command = f"pytest {shlex.quote(nodeid)} --token-record=" if nodeid else "pytest --token-record="
     path = deck.path.relative_to(rootdir).as_posix() if deck.path.is_relative_to(rootdir) else str(deck.path)
     lines: dict[str, None] = {}
     for miss in deck.misses:
         where = urlsplit(miss.url).path or "/"
-        if miss.reason == "missing":
-            line = f"{nodeid} has no recording: {path} does not exist; record it with: {command}once"
+        if miss.reason == "blocked":
+            line = (
+                f"{nodeid} tried to reach {miss.url} past its cassette, and the network is closed to a replayed "
+                "test; replace that call in the test, or run it live with token_replay = off"
+            )
+        elif miss.reason == "missing":
+            line = (
+                f"{nodeid or deck.path.stem} has no recording: {path} does not exist; record it with: {command}once"
+            )
         elif miss.reason == "played":
             line = (
                 f"request {miss.number} to {where}: each recording of it in {path} has been played; "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
 FORBIDDEN = "<>?%*:|\"'/\\"
 """What pytest-recording replaces by a dash.
@@ -20,38 +21,69 @@ MAX_NAME_BYTES = 240
 
 HASH_LENGTH = 8
 
+_DASHES = str.maketrans(dict.fromkeys(FORBIDDEN, "-"))
 
-def cassette_name(class_name: str | None, test_name: str) -> str:
+
+class CaseName(NamedTuple):
+    """A test within its module.
+
+    Attributes:
+        owner: the qualified name of its class; ``None`` for a function of the module.
+        name: its name with its parameters.
+    """
+
+    owner: str | None
+    name: str
+
+
+def cassette_name(test: CaseName) -> str:
     """The file name, without suffix, that pytest-recording gives a test's cassette."""
-    name = f"{class_name}.{test_name}" if class_name else test_name
-    for character in FORBIDDEN:
-        name = name.replace(character, "-")
-    return name
+    name = test.name if test.owner is None else f"{test.owner.rpartition('.')[2]}.{test.name}"
+    return name.translate(_DASHES)
 
 
-def unique_name(class_name: str | None, test_name: str, names: Iterable[str]) -> str:
+def shared_names(tests: Iterable[CaseName]) -> frozenset[str]:
+    """Those names, without regard to case, that several of a module's tests would share."""
+    counts = Counter(cassette_name(test).casefold() for test in set(tests))
+    return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def unique_name(test: CaseName, shared: Container[str]) -> str:
     """The name of a test's cassette among those of its module.
 
     Args:
-        class_name: the test's class, if it has one.
-        test_name: the test's name with its parameters.
-        names: the ``cassette_name`` of every test of the module, itself included.
+        test: the test.
+        shared: the ``shared_names`` of its module.
     """
-    name = cassette_name(class_name, test_name)
-    folded = name.casefold()
-    shared = sum(other.casefold() == folded for other in names) > 1
-    if not shared and len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES and _is_plain(name):
+    name = cassette_name(test)
+    short = len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES
+    if short and name.casefold() not in shared and _is_plain(name):
         return name
-    identity = f"{class_name or ''}.{test_name}".encode("utf-8", "surrogatepass")
+    identity = f"{test.owner or ''}.{test.name}".encode("utf-8", "surrogatepass")
     digest = hashlib.sha256(identity).hexdigest()[:HASH_LENGTH]
     room = MAX_NAME_BYTES - HASH_LENGTH - 1
     encoded = "".join(c if c.isprintable() else "-" for c in name).encode("utf-8", "replace")
     return f"{encoded[:room].decode('utf-8', 'ignore')}-{digest}"
 
 
-def fixture_name(fixture: str, scope: str) -> str:
-    """The name of the cassette of a fixture that several tests share."""
-    return f"{cassette_name(None, fixture)}@{scope}"
+def fixture_cassette(folder: Path, fixture: str, scope: str) -> Path:
+    """The cassette of a fixture that several tests share.
+
+    Args:
+        folder: the cassettes of the first test module that uses it.
+        fixture: its name.
+        scope: its scope.
+
+    Raises:
+        ValueError: the file is a link that leads out of the folder of cassettes.
+    """
+    name = f"{cassette_name(CaseName(None, fixture))}@{scope}.yaml"
+    path = folder / name
+    if scope in ("package", "session") and not path.exists():
+        # Which module comes first depends on which tests were selected: one beside it may have been.
+        path = min(folder.parent.glob(f"*/{name}"), default=path)
+    check_inside(path, folder.parent)
+    return path
 
 
 def module_folder(test_file: Path, cassette_dir: Path | None, rootdir: Path) -> Path:
@@ -92,7 +124,11 @@ def check_inside(path: Path, home: Path) -> None:
     Raises:
         ValueError: it does.
     """
-    if not path.resolve().is_relative_to(home.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(home.resolve())
+    except (OSError, RuntimeError) as error:  # links that lead in a circle
+        raise ValueError(f"{path} can't be followed: {error}") from None
+    if not inside:
         raise ValueError(f"{path} leads out of {home}")
 
 

@@ -6,11 +6,13 @@ covered by vcrpy's own stubs. Nothing here imports vcrpy before it is needed.
 
 from __future__ import annotations
 
+import math
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.capture import guard
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ class Miss:
         url: where it went.
         body: what it sent.
         number: the how-manieth request of its test it was, from 1.
-        reason: ``missing`` (no cassette), ``played`` (each recording of it has been used) or ``drift``.
+        reason: ``missing`` (no cassette), ``played`` (each recording of it has been used), ``drift``, or ``blocked``:
+            something that no cassette covers tried to reach the network, and ``url`` is its ``host:port``.
     """
 
     method: str
@@ -51,6 +54,8 @@ class Deck:
         record: vcrpy's record mode, or ``rewrite``.
         match_on: vcrpy matchers.
         configure: gives the user's ``vcr_config``, when the cassette is opened.
+        since: when the run began, in seconds since the epoch: with ``rewrite``, what was saved after that is this
+            run's own and stays.
         misses: requests that had no answer.
         fault: why the file can't be used.
     """
@@ -59,6 +64,7 @@ class Deck:
     record: str = "none"
     match_on: tuple[str, ...] = DEFAULT_MATCH
     configure: Callable[[], Mapping[str, Any]] = dict
+    since: float = math.inf
     misses: list[Miss] = field(default_factory=list)
     fault: str | None = None
     _cassette: TokenCassette | None = None
@@ -144,6 +150,11 @@ class Deck:
         if self.live and self._cassette is not None:
             self._cassette.save(whole=whole)
 
+    def refuse(self, target: str) -> None:
+        """Note that the test tried to reach the network past its cassette."""
+        number = 1 + len(self.misses)
+        self.misses.append(Miss(method="", url=target, body=b"", number=number, reason="blocked"))
+
     def unplayed(self) -> tuple[str, ...]:
         """The recordings that were not asked for, each one line."""
         return () if self._cassette is None else self._cassette.unplayed()
@@ -159,13 +170,14 @@ def active_deck() -> Deck | None:
 
 @contextmanager
 def insert(deck: Deck) -> Iterator[Deck]:
-    """Let a deck answer for the length of a block."""
-    _active.append(deck)
-    try:
-        yield deck
-    finally:
-        _active.remove(deck)
-        deck.eject()
+    """Let a deck answer for the length of a block, and, unless it records, nobody else."""
+    with guard.network(None if deck.live else deck.refuse):
+        _active.append(deck)
+        try:
+            yield deck
+        finally:
+            _active.remove(deck)
+            deck.eject()
 
 
 class _Late:
