@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -261,7 +261,7 @@ def test_outcomes_are_as_of_a_failed_assertion(told, pytester, run_live, reporte
     assert "token budget" in text  # the section beside the own failure
     assert "test_own_failure is over its token budget." in text
     assert "Tokens Used: 15" in text  # the section of the unbudgeted one
-    suite = ElementTree.parse(pytester.path / "out.xml").getroot().find("testsuite")
+    suite = ET.parse(pytester.path / "out.xml").getroot().find("testsuite")
     assert (suite.get("failures"), suite.get("errors"), suite.get("skipped")) == ("5", "0", "7")
     cases = {
         case.get("name"): {each.get("name"): each.get("value") for each in case.iter("property")} for case in suite
