@@ -89,7 +89,7 @@ class Delivery:
             if reporter is None:
                 print(line, file=sys.stderr)  # noqa: T201 - there is no terminal reporter to say it
             else:
-                reporter.ensure_newline()
+                _start_line(reporter)
                 reporter.write_line(line)
 
     def _files(self) -> list[Report]:
@@ -121,10 +121,17 @@ class Delivery:
     def _print(self, text: str) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
-            reporter.ensure_newline()
+            _start_line(reporter)
             reporter.flush()
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         sys.stdout.flush()
+
+
+def _start_line(reporter: Any) -> None:
+    """End the line of progress that the terminal stands in; pytest's own way knows only of a plain run's."""
+    reporter.ensure_newline()
+    if reporter._tw.width_of_current_line:  # noqa: SLF001 - pytest has no public way to it
+        reporter._tw.line()  # noqa: SLF001
 
 
 def _fault(report: Report, error: OSError) -> str:

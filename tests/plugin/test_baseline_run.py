@@ -65,7 +65,7 @@ def test_written_then_held(pytester, suite, go, stored, document, monkeypatch): 
     """The file holds what the server billed; the same usage is within, more is over, less is improved."""
     result = go("--token-update-baseline")
     result.assert_outcomes(passed=5)
-    result.stdout.fnmatch_lines(["*wrote 4 test(s) to token-baseline.json"])
+    result.stdout.fnmatch_lines(["token budget: wrote 4 test(s) to token-baseline.json"])
     ids = [key for key in stored() if "test_each" in key]
     assert len(ids) == 3
     assert stored() == {
@@ -223,7 +223,7 @@ def test_a_whole_run_prunes(pytester, suite, go, stored):
     store(pytester, {**stay, "test_suite.py::test_gone": {"small": used(1, 1)}, "test_lost.py::test_it": {}})
     result = go("--token-update-baseline=prune")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*wrote 4 test(s) to token-baseline.json, dropped 2"])
+    result.stdout.fnmatch_lines(["token budget: wrote 4 test(s) to token-baseline.json, dropped 2"])
     assert len(stored()) == 5
     assert set(stored()) > set(stay)
 
