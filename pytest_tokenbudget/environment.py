@@ -19,6 +19,16 @@ KEYS = (
 )  # fmt: skip
 """Clients refuse to be built without these; a recording does not care what they are."""
 
+REPLACED = (
+    "AI21_API_KEY", "ASSEMBLYAI_API_KEY", "AZURE_OPENAI_AD_TOKEN", "AZURE_API_KEY", "CEREBRAS_API_KEY",
+    "CLAUDE_API_KEY", "DASHSCOPE_API_KEY", "DEEPINFRA_API_TOKEN", "ELEVENLABS_API_KEY", "HUGGING_FACE_HUB_TOKEN",
+    "JINA_API_KEY", "MOONSHOT_API_KEY", "NEBIUS_API_KEY", "NVIDIA_API_KEY", "OPENAI_ADMIN_KEY",
+    "OPENAI_ORGANIZATION_KEY", "REPLICATE_API_TOKEN", "SAMBANOVA_API_KEY", "SERPAPI_API_KEY", "STABILITY_API_KEY",
+    "TAVILY_API_KEY", "UPSTAGE_API_KEY", "VOYAGE_API_KEY", "WATSONX_APIKEY", "WRITER_API_KEY", "ZHIPUAI_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+)  # fmt: skip
+"""Keys that are replaced where they are set, and not invented where they are not."""
+
 WITHOUT = ("AWS_SESSION_TOKEN", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
 """Keys that no client needs to be built."""
 
@@ -31,8 +41,9 @@ _REPLAYED = {**dict.fromkeys(KEYS, DUMMY), **QUIET}
 @contextmanager
 def replayed_environment() -> Iterator[None]:
     """Hold dummy keys instead of real ones, for this process and those it starts."""
-    before = {name: os.environ.get(name) for name in (*_REPLAYED, *WITHOUT)}
-    os.environ.update(_REPLAYED)
+    replayed = _REPLAYED | {name: DUMMY for name in REPLACED if name in os.environ}
+    before = {name: os.environ.get(name) for name in (*replayed, *WITHOUT)}
+    os.environ.update(replayed)
     for name in WITHOUT:
         os.environ.pop(name, None)
     try:
@@ -42,5 +53,5 @@ def replayed_environment() -> Iterator[None]:
         for name, value in before.items():
             if value is not None:
                 os.environ[name] = value
-            elif os.environ.get(name) == _REPLAYED.get(name):
+            elif os.environ.get(name) == replayed.get(name):
                 os.environ.pop(name, None)

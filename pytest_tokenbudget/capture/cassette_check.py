@@ -188,7 +188,7 @@ def _check_yaml(text: str) -> None:
         for event in yaml.parse(text, Loader=_Loader):
             walk.take(event)
     except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or error
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
         raise _Refused(f"it is cut short or not YAML ({problem}{where})") from error
@@ -202,6 +202,7 @@ class _Walk:
         self.documents = 0
         self.stack: list[_Mapping | None] = []  # None is a sequence
         self.top: dict[str, object] = {}
+        self.section = ""
 
     def take(self, event: Any) -> None:
         if isinstance(event, yaml.DocumentStartEvent):
@@ -236,9 +237,10 @@ class _Walk:
             return
         if parent is not None:
             if len(self.stack) == 1:
-                self.top[str(parent.key)] = event.value if isinstance(event, yaml.ScalarEvent) else type(event)
+                self.section = str(parent.key)
+                self.top[self.section] = event.value if isinstance(event, yaml.ScalarEvent) else type(event)
             parent.key = None
-        elif len(self.stack) == INTERACTIONS_DEPTH and not is_mapping:
+        elif len(self.stack) == INTERACTIONS_DEPTH and self.section == "interactions" and not is_mapping:
             raise _Refused(f"an interaction is no mapping{_line(event)}")
         if isinstance(event, yaml.CollectionStartEvent):
             self.stack.append(_Mapping() if is_mapping else None)

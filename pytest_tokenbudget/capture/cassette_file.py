@@ -82,7 +82,7 @@ class CassetteFile:
         with locked(target):
             if not self.suffix:
                 cassette_dict = self._join(cassette_dict, serializer)
-            data = serialize(cassette_dict, serializer).encode("utf-8")
+            data = serialize(cassette_dict, _Unshared(serializer)).encode("utf-8")
             write_atomically(target, data)
         if not self.suffix:
             self._found = data
@@ -114,6 +114,27 @@ class CassetteFile:
             return self._path.stat().st_mtime >= moment
         except OSError:
             return False
+
+
+class _Unshared:
+    """A serializer that writes out again what a filter of the user's put into several places.
+
+    YAML would say it once and then refer to it, and a cassette with references is refused.
+    """
+
+    def __init__(self, serializer: Any) -> None:
+        self._serializer = serializer
+
+    def serialize(self, document: Any) -> str:
+        return str(self._serializer.serialize(_copy(document)))
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_copy(each) for each in value]
+    return value
 
 
 def _read_bytes(path: Path) -> bytes | None:
