@@ -117,7 +117,6 @@ def test_shared_fixtures_and_teardown_count(pytester, suite, go):
     pytester.makepyfile(
         test_suite="""
         import model, pytest
-        pytestmark = pytest.mark.xdist_group("one")
 
         @pytest.fixture(scope="module")
         def warm():
@@ -135,8 +134,8 @@ def test_shared_fixtures_and_teardown_count(pytester, suite, go):
         """
     )
     total = 101 + 1001 + 10001 + 2
-    assert go(f"--token-total-max-tokens={total}", "--dist=loadgroup").ret == pytest.ExitCode.OK
-    result = go(f"--token-total-max-tokens={total - 1}", "--dist=loadgroup")
+    assert go(f"--token-total-max-tokens={total}", "--dist=loadfile").ret == pytest.ExitCode.OK
+    result = go(f"--token-total-max-tokens={total - 1}", "--dist=loadfile")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "+1" in said(result)[0]
 
