@@ -128,9 +128,10 @@ class Gate:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Open the test's ledger and cassette before any of its fixtures is set up."""
-        for key in (PASSING, REFUSAL):
-            if key in item.stash:
-                del item.stash[key]  # a rerun starts from nothing
+        if PASSING in item.stash:
+            del item.stash[PASSING]  # a rerun starts from nothing
+        if REFUSAL in item.stash:
+            del item.stash[REFUSAL]
         passing: Passing | None = None
         try:
             passing = self._admit(item)
