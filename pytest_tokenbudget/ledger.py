@@ -181,8 +181,8 @@ _frames: list[Frame] = []
 _blocks: list[Ledger] = []
 _block: ContextVar[Ledger | None] = ContextVar("pytest_tokenbudget_block", default=None)
 _has_context: ContextVar[bool] = ContextVar("pytest_tokenbudget_has_context", default=False)
-# Every context that is copied from the main one, by a task or ``asyncio.to_thread``, carries it; a bare thread does not.
-_has_context.set(True)  # noqa: FBT003 - the value of a variable
+# Contexts that are copied from the main one, by tasks or ``asyncio.to_thread``, carry it; bare threads do not.
+_has_context.set(True)
 
 
 def push_frame(frame: Frame) -> None:

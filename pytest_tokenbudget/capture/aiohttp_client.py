@@ -92,7 +92,7 @@ class _Tee:
         self._passage = passage
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(object.__getattribute__(self, "_stream"), name)  # a copy in the making has none yet
 
     async def read(self, n: int = -1) -> bytes:
         return self._note(await self._stream.read(n))

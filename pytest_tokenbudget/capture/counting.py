@@ -143,8 +143,25 @@ def count_unanswered(passage: Passage, bill: Billing, why: str) -> None:
         )
 
 
-def count_run(run: Run, *, usage: Usage | None, cache_hit: bool, model: str, request_ids: frozenset[str]) -> None:
-    """Enter what a LangChain run reports, unless an exchange explains it."""
+def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
+    run: Run,
+    *,
+    usage: Usage | None,
+    cache_hit: bool,
+    model: str,
+    request_ids: frozenset[str],
+    disbelieved: bool = False,
+) -> None:
+    """Enter what a LangChain run reports, unless an exchange explains it.
+
+    Args:
+        run: the run that has ended.
+        usage: what it reports; ``None`` where it reports nothing.
+        cache_hit: whether LangChain answered from its own cache.
+        model: the model's name as its answer has it.
+        request_ids: ids of the answer that an exchange may carry too.
+        disbelieved: it reports something that can't be a usage, so it is unmeasured.
+    """
     if cache_hit:
         run.bill.add_cache_hit()
         return
@@ -157,7 +174,7 @@ def count_run(run: Run, *, usage: Usage | None, cache_hit: bool, model: str, req
             run.bill.replace(last.call, better)
             last.call = better
         return
-    if usage is None or _explained_by_time(run, model, traces):
+    if (usage is None and not disbelieved) or _explained_by_time(run, model, traces):
         return
     deck = active_deck()
     run.bill.add(
@@ -168,6 +185,7 @@ def count_run(run: Run, *, usage: Usage | None, cache_hit: bool, model: str, req
             source="callback",
             # A replayed test reaches nobody, so a model without HTTP costs nothing there either.
             replayed=deck is not None and not deck.live,
+            reason="LangChain's callback reported a count that can't be believed" if disbelieved else None,
             request_id=next(iter(request_ids), None),
         )
     )

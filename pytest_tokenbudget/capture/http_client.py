@@ -158,7 +158,7 @@ class _Tee:
         self._left = None if chunked else length
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+        return getattr(object.__getattribute__(self, "_file"), name)  # a copy in the making has none yet
 
     def read(self, size: int | None = -1, /) -> bytes:
         return self._note(self._file.read(size), wanted=size != 0)

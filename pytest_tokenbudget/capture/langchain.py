@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MAX_TOKENS = 10**9
 """A count above this is no count."""
 
+_DISBELIEVED = Usage(unmeasured_requests=1)
+"""Stands for a report with a count that is negative, no whole number, or absurd."""
+
 
 def register_handler(context: ModuleType) -> None:
     """Let every callback manager of this process carry the handler."""
@@ -124,10 +127,13 @@ class UsageHandler(BaseCallbackHandler):
     def _start(self, run_id: UUID, kwargs: Mapping[str, Any]) -> None:
         if (bill := billing()) is None:
             return
-        metadata = kwargs.get("metadata") or {}
-        model = metadata.get("ls_model_name") or _model_of(kwargs.get("invocation_params") or {})
-        provider = metadata.get("ls_provider") or ""
-        self._runs[run_id] = counting.start_run(run_id, bill, str(model or ""), str(provider))
+        try:
+            metadata = kwargs.get("metadata") or {}
+            model = metadata.get("ls_model_name") or _model_of(kwargs.get("invocation_params") or {})
+            provider = metadata.get("ls_provider") or ""
+            self._runs[run_id] = counting.start_run(run_id, bill, str(model or ""), str(provider))
+        except Exception as error:  # noqa: BLE001 - as below
+            bill.add_incident(f"the LangChain callback failed: {error!r}")
 
 
 HANDLER = UsageHandler()
@@ -149,9 +155,11 @@ def _count(run: counting.Run, response: LLMResult) -> None:
     )
     output = response.llm_output or {}
     described = getattr(messages[0], "response_metadata", {}) if messages else {}
+    usage = _usage_of(reported or output.get("token_usage") or output.get("usage"))
     counting.count_run(
         run,
-        usage=_usage_of(reported) if reported else _usage_of(output.get("token_usage") or output.get("usage")),
+        usage=None if usage is _DISBELIEVED else usage,
+        disbelieved=usage is _DISBELIEVED,
         # LangChain zeroes the cost of what comes from its cache, and marks nothing else so.
         cache_hit=bool(reported) and dict(reported or {}).get("total_cost") == 0,
         model=_model_of(described) or _model_of(output),
@@ -170,11 +178,13 @@ def _id_of(message: Any) -> str | None:
 
 
 def _usage_of(reported: Any) -> Usage | None:
-    """LangChain's usage metadata, or OpenAI's token usage, read strictly; ``None`` where it can't be believed."""
+    """LangChain's usage metadata, or OpenAI's token usage, read strictly; ``None`` where there is none."""
     if not isinstance(reported, dict):
         return None
     inputs = reported.get("input_tokens", reported.get("prompt_tokens"))
     outputs = reported.get("output_tokens", reported.get("completion_tokens"))
+    if inputs is None or outputs is None:
+        return None
     into = reported.get("input_token_details") or reported.get("prompt_tokens_details") or {}
     out = reported.get("output_token_details") or reported.get("completion_tokens_details") or {}
     counts = {
@@ -187,7 +197,7 @@ def _usage_of(reported: Any) -> Usage | None:
         "output_audio_tokens": _first(out, "audio", "audio_tokens"),
     }
     if not all(type(count) is int and 0 <= count <= MAX_TOKENS for count in counts.values()):
-        return None
+        return _DISBELIEVED
     usage = Usage(**counts)
     return usage if usage.total_tokens else None
 

@@ -20,7 +20,15 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 """More than this of one answer is not kept; its usage is then unmeasured."""
 
 NOT_SENT = frozenset(
-    {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "InvalidURL", "ProxyError"}
+    {
+        "ConnectError",
+        "ConnectTimeout",
+        "PoolTimeout",
+        "UnsupportedProtocol",
+        "InvalidURL",
+        "ProxyError",
+        "LocalProtocolError",
+    }
 )
 """Errors of httpx that say that the request never reached a server."""
 

@@ -99,7 +99,7 @@ def _tee_streams(module: ModuleType) -> tuple[type, type]:  # noqa: C901 - two s
             self._passage = passage
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(self._stream, name)
+            return getattr(object.__getattribute__(self, "_stream"), name)  # a copy in the making has none yet
 
         def __iter__(self) -> Iterator[bytes]:
             for chunk in self._stream:
@@ -119,7 +119,7 @@ def _tee_streams(module: ModuleType) -> tuple[type, type]:  # noqa: C901 - two s
             self._passage = passage
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(self._stream, name)
+            return getattr(object.__getattribute__(self, "_stream"), name)  # a copy in the making has none yet
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             async for chunk in self._stream:

@@ -25,7 +25,8 @@ from model_server import Answer, ModelServer, ToolCall
 from pydantic import BaseModel
 from truth import GREETING, assert_billed
 
-from pytest_tokenbudget import track_usage
+from pytest_tokenbudget import UnmeasuredUsageError, track_usage
+from pytest_tokenbudget.capture import counting
 
 pytestmark = [
     # langchain-openai adds token counts up, and warns of those that an answer leaves out.
@@ -417,11 +418,35 @@ class TestModelsWithoutHttp:
         assert [call.source for call in usage.calls] == ["response", "callback"] * 2
         assert usage.requests == 4
 
-    @pytest.mark.parametrize("tokens", [(-1, 5), (10**12, 5), (0, 0)])
-    def test_one_that_reports_nonsense_is_not_believed(self, tokens):
+    @pytest.mark.parametrize("tokens", [(-1, 5), (10**12, 5), (5, -1)])
+    def test_one_that_reports_nonsense_is_unmeasured(self, tokens):
         with track_usage() as usage:
             Reporting(tokens=tokens).invoke("hi")
-        assert usage.total_tokens == 0
+        assert (usage.requests, usage.unmeasured_requests, usage.total_tokens) == (1, 1, 0)
+        with pytest.raises(UnmeasuredUsageError, match="can't be believed"):
+            _ = usage.cost
+
+    def test_one_that_reports_only_zeros_reports_nothing(self):
+        with track_usage() as usage:
+            Reporting(tokens=(0, 0)).invoke("hi")
+        assert usage.requests == 0
+
+    def test_a_fault_of_the_handler_is_recorded(self, monkeypatch):
+        def broken(*_, **__):
+            raise RuntimeError("broken on purpose")
+
+        monkeypatch.setattr(counting, "count_run", broken)
+        with track_usage() as usage:
+            assert Reporting().invoke("hi").content == "hello"
+        with pytest.raises(UnmeasuredUsageError, match="broken on purpose"):
+            _ = usage.cost
+
+    def test_a_fault_of_the_handler_at_the_start_is_recorded(self, monkeypatch):
+        monkeypatch.setattr(counting, "start_run", lambda *_: 1 / 0)
+        with track_usage() as usage:
+            assert Reporting().invoke("hi").content == "hello"
+        with pytest.raises(UnmeasuredUsageError, match="ZeroDivisionError"):
+            _ = usage.cost
 
 
 def test_nested_blocks_leave_nothing_behind(server, chat):

@@ -53,7 +53,9 @@ WHOLE = {
     "embeddings as floats": lambda client: client.embeddings.create(
         model="text-embedding-3-small", input=[[1, 2, 3]], encoding_format="float"
     ),
-    "responses": lambda client: client.responses.create(model="gpt-4o-mini", input="one two", instructions="be brief"),
+    "responses": lambda client: client.responses.create(
+        model="gpt-4o-mini", input="one two", instructions="be brief"
+    ),
     "responses parse": lambda client: client.responses.parse(model="gpt-4o-mini", input="one two"),
     "raw response": lambda client: client.chat.completions.with_raw_response.create(**ASK),
     "with options": lambda client: client.with_options(max_retries=1).chat.completions.create(**ASK),
@@ -195,9 +197,12 @@ def test_a_timeout_and_its_retry_are_two_requests(server, client):
 
 
 def test_nobody_listens(server):
-    with openai.OpenAI(base_url="http://127.0.0.1:9/v1", api_key="any", max_retries=0) as client:
-        with track_usage() as usage, pytest.raises(openai.APIConnectionError):
-            client.chat.completions.create(**ASK)
+    with (
+        openai.OpenAI(base_url="http://127.0.0.1:9/v1", api_key="any", max_retries=0) as client,
+        track_usage() as usage,
+        pytest.raises(openai.APIConnectionError),
+    ):
+        client.chat.completions.create(**ASK)
     assert usage.requests == 0
 
 

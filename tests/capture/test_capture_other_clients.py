@@ -117,7 +117,7 @@ def test_refusals_cost_nothing(send, server, url):
 
 @EACH_CLIENT
 def test_nobody_listens(send, server):
-    with track_usage() as usage, pytest.raises(Exception, match="(?i)refused|connect|retries"):
+    with track_usage() as usage, pytest.raises(Exception, match=r"(?i)refused|connect|retries"):
         send("http://127.0.0.1:9/v1" + CHAT)
     assert usage.requests == 0
 
@@ -125,7 +125,7 @@ def test_nobody_listens(send, server):
 @EACH_CLIENT
 def test_a_body_that_breaks_off_is_labelled(send, server, url):
     server.answer("Hello world, how are you?", cut_after=30)
-    with track_usage() as usage, pytest.raises(Exception, match="(?i)incomplete|broken|payload|not completed"):
+    with track_usage() as usage, pytest.raises(Exception, match=r"(?i)incomplete|broken|payload|not completed"):
         send(url)
     assert usage.requests == usage.estimated_requests + usage.unmeasured_requests == 1
 
@@ -223,22 +223,21 @@ async def test_aiohttp_never_read_is_labelled(server, url):
 async def test_aiohttp_broken_off_is_an_estimate(server, url):
     server.answer("Hello world, how are you?", chunk_delay=0.05)
     with track_usage() as usage:
-        async with aiohttp.ClientSession() as session:
-            async with session.post(url, json=chat_request(**streamed())) as response:
-                async for line in response.content:
-                    if b"Hello" in line:
-                        break
+        ask = {"json": chat_request(**streamed())}
+        async with aiohttp.ClientSession() as session, session.post(url, **ask) as response:
+            async for line in response.content:
+                if b"Hello" in line:
+                    break
     assert (usage.requests, usage.estimated_requests) == (1, 1)
     assert usage.input_tokens == 11
 
 
 def test_requests_broken_off_is_an_estimate(server, url):
     server.answer("Hello world, how are you?", chunk_delay=0.05)
-    with track_usage() as usage:
-        with requests.post(url, json=chat_request(**streamed()), stream=True) as response:
-            for line in response.iter_lines(chunk_size=1):
-                if b"Hello" in line:
-                    break
+    with track_usage() as usage, requests.post(url, json=chat_request(**streamed()), stream=True) as response:
+        for line in response.iter_lines(chunk_size=1):
+            if b"Hello" in line:
+                break
     assert (usage.requests, usage.estimated_requests, usage.output_tokens) == (1, 1, 1)
 
 
@@ -263,9 +262,9 @@ def test_urllib_chunks_arrive_one_by_one(url, server):
 def test_aiohttp_chunks_arrive_one_by_one(url, server):
     async def read():
         server.script([Answer(text="one two three four", chunk_delay=0.05)])
-        async with aiohttp.ClientSession() as session:
-            async with session.post(url, json=chat_request(**streamed())) as response:
-                return [(chunk, time.monotonic()) async for chunk in response.content.iter_any()]
+        ask = {"json": chat_request(**streamed())}
+        async with aiohttp.ClientSession() as session, session.post(url, **ask) as response:
+            return [(chunk, time.monotonic()) async for chunk in response.content.iter_any()]
 
     assert_arrives_alike(lambda: asyncio.run(read()), requests=1)
 

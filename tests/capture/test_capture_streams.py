@@ -14,7 +14,7 @@ import pytest
 from model_server import Answer, ModelServer
 from truth import CHAT, GREETING, assert_billed, chat_request, streamed
 
-from pytest_tokenbudget import track_usage
+from pytest_tokenbudget import UnmeasuredUsageError, track_usage
 
 ASK = {"model": "gpt-4o-mini", "messages": GREETING}
 LIBRARIES = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
@@ -287,3 +287,44 @@ def test_the_stream_of_a_response_keeps_its_attributes(server):
         assert response.num_bytes_downloaded == 0
         response.read()
         assert response.is_stream_consumed
+
+
+@LIBRARIES
+def test_who_stops_at_the_done_mark_has_read_the_usage(library, server):
+    ask = {"json": chat_request(**streamed())}
+    with track_usage() as usage, library.stream("POST", server.openai_url + CHAT, **ask) as response:
+        for line in response.iter_lines():
+            if line == "data: [DONE]":
+                break
+    assert_billed(usage, server, requests=1)
+
+
+def test_a_fault_in_reading_an_answer_is_recorded_and_raised_to_nobody(server, client, monkeypatch):
+    from pytest_tokenbudget.capture import counting
+
+    monkeypatch.setattr(counting.wire, "read", lambda _: 1 / 0)
+    with track_usage() as usage:
+        assert client.chat.completions.create(**ASK).choices
+    with pytest.raises(UnmeasuredUsageError, match="ZeroDivisionError"):
+        _ = usage.cost
+
+
+def test_an_answer_that_is_too_long_to_keep_is_unmeasured(server, client, monkeypatch):
+    from pytest_tokenbudget.capture import passage
+
+    monkeypatch.setattr(passage, "MAX_BODY_BYTES", 100)
+    with track_usage() as usage:
+        client.chat.completions.create(**ASK)
+    assert (usage.requests, usage.unmeasured_requests) == (1, 1)
+
+
+@pytest.mark.filterwarnings("ignore:The model .* is deprecated")
+def test_anthropic(server):
+    anthropic = pytest.importorskip("anthropic")
+    ask = {"model": "claude-sonnet-4-5", "max_tokens": 50, "messages": GREETING}
+    with anthropic.Anthropic(base_url=server.url, api_key="any", max_retries=0) as client, track_usage() as usage:
+        client.messages.create(**ask)
+        with client.messages.stream(**ask) as stream:
+            assert stream.get_final_text()
+        assert list(client.messages.create(**ask, stream=True))
+    assert_billed(usage, server, requests=3)

@@ -15,7 +15,9 @@ CHAT = "/chat/completions"
 GREETING = [{"role": "user", "content": "say hello to me"}]
 
 
-def assert_billed(usage: UsageTracker, server: ModelServer, *, requests: int, estimated: int = 0, unmeasured: int = 0):
+def assert_billed(
+    usage: UsageTracker, server: ModelServer, *, requests: int, estimated: int = 0, unmeasured: int = 0
+):
     """Each request that was billed was seen once, and what was reported to the client is what was measured.
 
     Args:
