@@ -98,7 +98,7 @@ class Billing:
     """Where one call goes: fixed when it starts, so that an answer which comes late is not the next test's.
 
     Attributes:
-        ledgers: the running test, fixture or session, and the open blocks around the call.
+        ledgers: the running test, fixture or session, and the open blocks around the call; the widest comes first.
     """
 
     ledgers: tuple[Ledger, ...]
@@ -210,7 +210,7 @@ def billing() -> Billing | None:
     with _LOCK:
         frame = _frames[-1] if _frames else None
         account = () if frame is None else (frame.running or frame.rest,)
-        ledgers = (*account, *_open_blocks())
+        ledgers = (*account, *reversed(_open_blocks()))
     return Billing(ledgers) if ledgers else None
 
 

@@ -1,9 +1,10 @@
 """From what was seen to one call in the ledger: HTTP is the truth, LangChain's callback adds what HTTP can't know.
 
-A callback's run is *explained* by an exchange when the exchange was sent in the run's context, or carries the run's
-response id, or went to the same model while the run lasted (``generate`` of three prompts is three runs and one
-request). An explained run adds nothing, unless the exchange itself could not be measured. An unexplained run, of a
-model that uses no HTTP, counts when it reports its usage.
+A callback's run is *explained* by an exchange that was sent in the run's context (``generate`` of three prompts is
+three runs and one request; a model around a model is two runs), that carries the run's response id, or that,
+while the run lasted, went to the same model or, from a thread without context, used just what the run reports. An
+explained run adds nothing, unless the exchange itself could not be measured. An unexplained run, of a model that uses no HTTP,
+counts when it reports its usage.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import time
 from collections import defaultdict
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from pytest_tokenbudget.capture import wire
 from pytest_tokenbudget.capture.playback import active_deck
 from pytest_tokenbudget.capture.wire.exchange import Exchange
-from pytest_tokenbudget.usage import ModelCall
+from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.capture.passage import Passage
     from pytest_tokenbudget.capture.wire.exchange import Reading
     from pytest_tokenbudget.ledger import Billing, Ledger
-    from pytest_tokenbudget.usage import Usage
 
 
 @dataclass(slots=True, eq=False)
@@ -37,11 +38,13 @@ class Seen:
         started: when it was sent, on the monotonic clock.
         models: the names that it goes by.
         call: its call in the ledger.
+        has_run: whether it is known which run it was sent for.
     """
 
     started: float
     models: frozenset[str]
     call: ModelCall
+    has_run: bool
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class Run:
         model: the model's name as LangChain knows it.
         provider: the provider's name as LangChain knows it.
         started: when it started, on the monotonic clock.
+        around: the runs that it started in, those of its batch before it included.
     """
 
     run_id: UUID
@@ -71,6 +75,7 @@ class Run:
     model: str
     provider: str
     started: float
+    around: tuple[UUID, ...] = ()
 
 
 _DISBELIEVED = (
@@ -85,18 +90,14 @@ _DISBELIEVED = (
 A provider, or a proxy before it, that counts wrongly is to be noticed, and not to be papered over by an estimate.
 """
 
-_run: ContextVar[UUID | None] = ContextVar("pytest_tokenbudget_run", default=None)
+_runs: ContextVar[tuple[UUID, ...]] = ContextVar("pytest_tokenbudget_runs", default=())
+_open_runs: set[UUID] = set()
 _traces: WeakKeyDictionary[Ledger, Traces] = WeakKeyDictionary()
 
 
-def current_run() -> UUID | None:
-    """The LangChain run that this context is in, as far as it is known."""
-    return _run.get()
-
-
-def enter_run(run_id: UUID) -> None:
-    """Note that this context sends requests for a LangChain run from now on."""
-    _run.set(run_id)
+def current_runs() -> tuple[UUID, ...]:
+    """The LangChain model runs that this context is in, outermost first, as far as it is known."""
+    return tuple(each for each in _runs.get() if each in _open_runs)
 
 
 def count_exchange(passage: Passage, exchange: Exchange, bill: Billing) -> None:
@@ -112,10 +113,11 @@ def count_exchange(passage: Passage, exchange: Exchange, bill: Billing) -> None:
         traces.background.add(reading.request_id)
     call = _measure(reading, replayed=passage.replayed)
     bill.add(call)
-    seen = Seen(passage.started, frozenset({reading.model, reading.request_model} - {""}), call)
+    names = frozenset({reading.model, reading.request_model} - {""})
+    seen = Seen(passage.started, names, call, has_run=bool(passage.run_ids))
     traces.all.append(seen)
-    if passage.run_id is not None:
-        traces.by_run[passage.run_id].append(seen)
+    for run_id in passage.run_ids:
+        traces.by_run[run_id].append(seen)
     if reading.request_id is not None:
         traces.by_id[reading.request_id] = seen
 
@@ -168,37 +170,46 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
     traces = _traces_of(run.bill)
     own = traces.by_run.get(run.run_id, []) + [traces.by_id[each] for each in request_ids if each in traces.by_id]
     if own:
-        last = own[-1]
-        if usage is not None and (last.call.usage is None or last.call.estimated):
-            better = replace(last.call, usage=usage, source="callback", reason=None)
-            run.bill.replace(last.call, better)
-            last.call = better
+        only = own[0]
+        if (
+            usage is not None
+            and all(each is only for each in own)
+            and (only.call.usage is None or only.call.estimated)
+        ):
+            better = replace(only.call, usage=usage, source="callback", reason=None)
+            run.bill.replace(only.call, better)
+            only.call = better
         return
-    if (usage is None and not disbelieved) or _explained_by_time(run, model, traces):
+    if (usage is None and not disbelieved) or _explained_by_time(run, model, usage, traces):
         return
     deck = active_deck()
-    run.bill.add(
-        ModelCall(
-            model=model or run.model,
-            provider=run.provider,
-            usage=usage,
-            source="callback",
-            # A replayed test reaches nobody, so a model without HTTP costs nothing there either.
-            replayed=deck is not None and not deck.live,
-            reason="LangChain's callback reported a count that can't be believed" if disbelieved else None,
-            request_id=next(iter(request_ids), None),
-        )
+    call = ModelCall(
+        model=model or run.model,
+        provider=run.provider,
+        usage=usage,
+        source="callback",
+        # A replayed test reaches nobody, so a model without HTTP costs nothing there either.
+        replayed=deck is not None and not deck.live,
+        reason="LangChain's callback reported a count that can't be believed" if disbelieved else None,
+        request_id=next(iter(request_ids), None),
     )
+    run.bill.add(call)
+    # A model around this one will report the same usage again.
+    for run_id in run.around:
+        traces.by_run[run_id].append(Seen(run.started, frozenset({call.model}), call, has_run=True))
 
 
-def _explained_by_time(run: Run, model: str, traces: Traces) -> bool:
+def _explained_by_time(run: Run, model: str, usage: Usage | None, traces: Traces) -> bool:
+    during = [*takewhile(lambda seen: seen.started >= run.started, reversed(traces.all))]
     names = {run.model, model} - {""}
-    for seen in reversed(traces.all):
-        if seen.started < run.started:
-            return False
-        if names & seen.models:
-            return True
-    return False
+    if any(names & seen.models for seen in during):
+        return True
+    # A thread without context may have asked for it: then one answer, or all of them, used what the run reports.
+    stray = [seen.call.usage for seen in during if not seen.has_run and seen.call.usage is not None]
+    return usage is not None and any(
+        (each.input_tokens, each.output_tokens) == (usage.input_tokens, usage.output_tokens)
+        for each in (*stray, Usage.sum(stray))
+    )
 
 
 def _traces_of(bill: Billing) -> Traces:
@@ -227,6 +238,13 @@ def _measure(reading: Reading, *, replayed: bool) -> ModelCall:
 
 
 def start_run(run_id: UUID, bill: Billing, model: str, provider: str) -> Run:
-    """Note that a LangChain model run starts here and now."""
-    enter_run(run_id)
-    return Run(run_id, bill, model, provider, time.monotonic())
+    """Note that a LangChain model run starts here and now: what this context sends until its end is sent for it."""
+    around = current_runs()
+    _runs.set((*around, run_id))
+    _open_runs.add(run_id)
+    return Run(run_id, bill, model, provider, time.monotonic(), around)
+
+
+def end_run(run_id: UUID) -> None:
+    """Note that a run has ended, or has failed."""
+    _open_runs.discard(run_id)

@@ -115,6 +115,7 @@ class UsageHandler(BaseCallbackHandler):
         run = self._runs.pop(run_id, None)
         if run is None:
             return
+        counting.end_run(run_id)
         try:
             _count(run, response)
         except Exception as error:  # noqa: BLE001 - LangChain would swallow it; silence is not success
@@ -123,6 +124,7 @@ class UsageHandler(BaseCallbackHandler):
     def on_llm_error(self, *_: Any, run_id: UUID, **__: Any) -> None:
         """Forget a run that failed; what it sent, HTTP saw."""
         self._runs.pop(run_id, None)
+        counting.end_run(run_id)
 
     def _start(self, run_id: UUID, kwargs: Mapping[str, Any]) -> None:
         if (bill := billing()) is None:

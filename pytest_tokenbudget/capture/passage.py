@@ -49,7 +49,7 @@ class Passage:
         self.method = method
         self.url = url
         self.request_body = body
-        self.run_id = counting.current_run()
+        self.run_ids = counting.current_runs()
         self.started = time.monotonic()
         self.replayed = False
         self.sent = False

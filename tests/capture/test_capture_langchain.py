@@ -20,12 +20,12 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
-from langchain_openai import AzureChatOpenAI, ChatOpenAI, OpenAI, OpenAIEmbeddings
+from langchain_openai import AzureChatOpenAI, AzureOpenAI, ChatOpenAI, OpenAI, OpenAIEmbeddings
 from model_server import Answer, ModelServer, ToolCall
 from pydantic import BaseModel
 from truth import GREETING, assert_billed
 
-from pytest_tokenbudget import UnmeasuredUsageError, track_usage
+from pytest_tokenbudget import UnmeasuredUsageError, ledger, track_usage
 from pytest_tokenbudget.capture import counting
 
 pytestmark = [
@@ -380,6 +380,75 @@ class Wrapping(Reporting):
         return super()._generate(messages)
 
 
+class Routing(BaseChatModel):
+    """A model under a name of its own that hands each question to another, and its usage back."""
+
+    inner: BaseChatModel
+
+    @property
+    def _llm_type(self):
+        return "router"
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        usage = self.inner.invoke(messages).usage_metadata
+        answer = AIMessage("routed", usage_metadata=usage, response_metadata={"model_name": "router-1"})
+        return ChatResult(generations=[ChatGeneration(message=answer)])
+
+
+class Threading(Wrapping):
+    """One whose worker threads know nothing of the run that they work for."""
+
+    name_of_model: str = "in-house-2"
+    asks: int = 1
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        with ThreadPoolExecutor(2) as pool:
+            create = self.client.chat.completions.create
+            jobs = [pool.submit(create, model="gpt-4o-mini", messages=GREETING) for _ in range(self.asks)]
+            told = [job.result().usage for job in jobs]
+        self.tokens = (sum(each.prompt_tokens for each in told), sum(each.completion_tokens for each in told))
+        return Reporting._generate(self, messages)
+
+
+def test_a_model_around_a_model_counts_once(server, chat):
+    with track_usage() as usage:
+        Routing(inner=chat).invoke("one two")
+        Routing(inner=Routing(inner=chat)).batch(["one", "two three"])
+    assert_billed(usage, server, requests=3)
+
+
+def test_a_model_around_one_without_http_counts_once():
+    with track_usage() as usage:
+        Routing(inner=Reporting()).invoke("one two")
+        Routing(inner=Reporting()).batch(["one", "two"])
+        Reporting().generate([[HumanMessage("one")], [HumanMessage("two")]])
+        asyncio.run(Reporting().agenerate([[HumanMessage("one")], [HumanMessage("two")]]))
+    assert [(call.model, call.usage.input_tokens) for call in usage.calls] == [("in-house-1", 7)] * 7
+
+
+async def test_a_model_around_a_model_counts_once_async(server, chat):
+    with track_usage() as usage:
+        await asyncio.gather(*(Routing(inner=chat).ainvoke(f"question {number}") for number in range(3)))
+    assert_billed(usage, server, requests=3)
+
+
+@pytest.mark.parametrize("asks", [1, 3])
+def test_a_model_whose_threads_ask_counts_once(asks, server):
+    with openai.OpenAI(base_url=server.openai_url, api_key="any") as client, track_usage() as usage:
+        Threading(client=client, asks=asks).invoke("hi")
+        Reporting().invoke("hi")
+    assert [call.source for call in usage.calls] == ["response"] * asks + ["callback"]
+    assert usage.input_tokens == server.input_tokens + 7
+
+
+def test_a_batch_of_completions_under_the_name_of_a_deployment(server):
+    server.answer(model="gpt-35-turbo-instruct-0914")
+    model = AzureOpenAI(azure_endpoint=server.url, azure_deployment="mine", api_key="any", api_version="2024-10-21")
+    with track_usage() as usage:
+        model.generate(["one two", "three", "four"])
+    assert_billed(usage, server, requests=1)
+
+
 class TestModelsWithoutHttp:
     async def test_one_that_reports_is_counted(self):
         with track_usage() as usage:
@@ -447,6 +516,20 @@ class TestModelsWithoutHttp:
             assert Reporting().invoke("hi").content == "hello"
         with pytest.raises(UnmeasuredUsageError, match="ZeroDivisionError"):
             _ = usage.cost
+
+
+def test_a_block_inside_a_model_of_a_script(server, monkeypatch):
+    """Without a pytest session, the run belongs to the outer block and the request to the inner one as well."""
+    monkeypatch.setattr(ledger, "_frames", [])
+
+    class Counting(Wrapping):
+        def _generate(self, *args, **kwargs):
+            with track_usage():
+                return super()._generate(*args, **kwargs)
+
+    with openai.OpenAI(base_url=server.openai_url, api_key="any") as client, track_usage() as usage:
+        Counting(client=client).invoke("hi")
+    assert_billed(usage, server, requests=1)
 
 
 def test_nested_blocks_leave_nothing_behind(server, chat):
