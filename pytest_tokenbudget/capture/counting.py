@@ -1,10 +1,10 @@
 """From what was seen to one call in the ledger: HTTP is the truth, LangChain's callback adds what HTTP can't know.
 
 A callback's run is *explained* by an exchange that was sent in the run's context (``generate`` of three prompts is
-three runs and one request; a model around a model is two runs), that carries the run's response id, or that,
-while the run lasted, went to the same model or, from a thread without context, used just what the run reports. An
-explained run adds nothing, unless the exchange itself could not be measured. An unexplained run, of a model that uses no HTTP,
-counts when it reports its usage.
+three runs and one request; a model around a model is two runs), that carries the run's response id, or that, while
+the run lasted, went to the same model or, from a thread without context, used just what the run reports.
+An explained run adds nothing, unless the exchange itself could not be measured. An unexplained run, of a model that
+uses no HTTP, counts when it reports its usage.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import httpx2
 import openai
 import pytest
 from model_server import Answer, ModelServer
-from truth import CHAT, GREETING, assert_billed, chat_request, streamed
+from truth import CHAT, GREETING, assert_billed, assert_measured, chat_request, streamed
 
 from pytest_tokenbudget import UnmeasuredUsageError, track_usage
 
@@ -296,7 +296,7 @@ def test_who_stops_at_the_done_mark_has_read_the_usage(library, server):
         for line in response.iter_lines():
             if line == "data: [DONE]":
                 break
-    assert_billed(usage, server, requests=1)
+    assert_measured(usage, server, requests=1)
 
 
 def test_a_fault_in_reading_an_answer_is_recorded_and_raised_to_nobody(server, client, monkeypatch):

@@ -55,6 +55,16 @@ def assert_billed(
         assert (usage.input_tokens, usage.output_tokens) == (server.input_tokens, server.output_tokens)
 
 
+def assert_measured(usage: UsageTracker, server: ModelServer, *, requests: int):
+    """The totals are the ledger's, and nothing is estimated.
+
+    For clients that hang up at the stream's last event: the server may still be about to write, and take that for a
+    broken stream.
+    """
+    assert (usage.requests, usage.estimated_requests, usage.unmeasured_requests) == (requests, 0, 0), usage.calls
+    assert (usage.input_tokens, usage.output_tokens) == (server.input_tokens, server.output_tokens)
+
+
 def chat_request(**options: Any) -> dict[str, Any]:
     """A chat request's JSON."""
     return {"model": "gpt-4o-mini", "messages": GREETING, **options}
