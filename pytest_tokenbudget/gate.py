@@ -3,44 +3,31 @@
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_tokenbudget import baseline as baselines
-from pytest_tokenbudget.admission import MADE, RECORD_ATTRIBUTE, asks, wants_usage
-from pytest_tokenbudget.budget import Budget, Violation, judge, verdict_of
+from pytest_tokenbudget.admission import RECORD_ATTRIBUTE, asks
+from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.capture import attach
-from pytest_tokenbudget.capture.layout import (
-    CaseName,
-    check_inside,
-    fixture_cassette,
-    module_folder,
-    named_cassette,
-    shared_names,
-    unique_name,
-)
 from pytest_tokenbudget.capture.offline import tiktoken_offline
-from pytest_tokenbudget.capture.playback import DEFAULT_MATCH, Deck, insert
+from pytest_tokenbudget.capture.playback import Deck, insert
+from pytest_tokenbudget.decks import Decks
 from pytest_tokenbudget.environment import replayed_environment
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.ledger import Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import Wishes, read_markers
-from pytest_tokenbudget.record import BaselineResult, SharedRecord, Tally, UsageRecord
-from pytest_tokenbudget.tracking import UsageTracker
-from pytest_tokenbudget.usage import ModelCall, Usage
+from pytest_tokenbudget.record import SharedRecord, UsageRecord
+from pytest_tokenbudget.tracking import UsageTracker, locate_input
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
-    from decimal import Decimal
-    from pathlib import Path
+    from collections.abc import Generator, Iterator
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.pricing import PriceBook
-    from pytest_tokenbudget.record import ModelTokens
     from pytest_tokenbudget.settings import Settings
 
 PROPERTY_PREFIX = "token_budget."
@@ -56,6 +43,7 @@ class Passing:
         deck: where it replays from; ``None`` where it does not replay.
         record: its record, once it was judged.
         message: what fails it, once it was judged.
+        judged: whether it was judged.
         failed: whether its own code, or a fixture, failed.
         teardown: undone at its end.
     """
@@ -66,6 +54,7 @@ class Passing:
     deck: Deck | None
     record: UsageRecord | None = None
     message: str = ""
+    judged: bool = False
     failed: bool = False
     teardown: ExitStack = field(default_factory=ExitStack)
 
@@ -90,13 +79,14 @@ class Gate:
     def __init__(self, settings: Settings, book: PriceBook, baseline: Baseline | None) -> None:
         self.settings = settings
         self.book = book
-        self.baseline = baseline
         self.frame = Frame(book)
+        self._judge_of_tests = Judge(settings=settings, book=book, baseline=baseline)
+        self._decks = Decks(settings)
+        self._tells_parts = any(report.kind == "json" for report in settings.reports)
         self._shared: list[Shared] = []
         self._counted_fixtures: set[str] | None = None
-        self._shared_names: dict[Path, frozenset[str]] = {}
         self._inside: dict[pytest.Item, Passing] = {}
-        self._since = time.time()
+        self._finished: dict[str, dict[str, Any]] = {}
         self._attached = False
 
     # -- the session
@@ -172,7 +162,7 @@ class Gate:
             raise
         except BaseException as error:
             passing.failed = not isinstance(error, pytest.skip.Exception)
-            self._judge(item, passing)
+            self._judge(item, passing, finished=passing.failed)
             self._fail_on_misses(item, passing)
             self._explain(item, passing)
             raise
@@ -204,17 +194,26 @@ class Gate:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Put the record on the last report, which crosses to the process that reports."""
+        """Keep the record for the last report."""
         report = yield
         passing = item.stash.get(PASSING, None)
         if passing is not None and call.when == "call" and report.outcome == "skipped":
             passing.failed = False  # an expected failure: what it recorded is good
-        if call.when == "teardown":
-            shared = [record.to_dict() for record in self.drain_shared()]
-            if passing is not None or shared:
-                record = None if passing is None or passing.record is None else passing.record.to_dict()
-                setattr(report, RECORD_ATTRIBUTE, {"record": record, "shared": shared})
+        if call.when == "teardown" and passing is not None and passing.record is not None:
+            self._finished[item.nodeid] = passing.record.to_dict()
         return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Put the record on the last report, which crosses to the process that reports.
+
+        Not when that report is made: pytest-rerunfailures makes some that are never told of.
+        """
+        if report.when == "teardown":
+            record = self._finished.pop(report.nodeid, None)
+            shared = [each.to_dict() for each in self.drain_shared()]
+            if record is not None or shared:
+                setattr(report, RECORD_ATTRIBUTE, {"record": record, "shared": shared})
 
     # -- a fixture that several tests share
 
@@ -230,7 +229,10 @@ class Gate:
             fixture=fixturedef.argname, scope=fixturedef.scope, ledger=Ledger(f"fixture {fixturedef.argname}")
         )
         self._shared.append(shared)
-        deck = self._fixture_deck(fixturedef, request)
+        try:
+            deck = self._decks.of_fixture(fixturedef, request)
+        except ConfigurationError as error:
+            pytest.fail(str(error), pytrace=False)
         leave: list[ExitStack] = []
         nodeid = getattr(request, "_pyfuncitem", request.node).nodeid
 
@@ -295,7 +297,7 @@ class Gate:
         if not self.settings.counts_all and not asks(item):
             return None
         wishes = read_markers(item, self.settings.test_budget)
-        deck = self._deck(item, wishes)
+        deck = self._decks.of_test(item, wishes)
         if self.settings.enforcement == "off":
             wishes = replace(wishes, budget=Budget())
         self._attach()
@@ -346,41 +348,6 @@ class Gate:
 
             passing.message = render_verdict(passing.record)
 
-    def _compare(self, record: UsageRecord, budget: Budget, violations: list[Violation]) -> BaselineResult | None:
-        """Hold the record against the baseline, and add what does not hold to the violations."""
-        if self.baseline is None or self.settings.enforcement == "off":
-            return None
-        entry = self.baseline.tests.get(record.nodeid)
-        if entry is None and not record.calls:
-            return None
-        tolerance = self.settings.tolerance if budget.tolerance is None else budget.tolerance
-        models = record.models
-        providers = {call.model: call.provider for call in record.calls}
-
-        def price(model: str, tokens: ModelTokens) -> Decimal | None:
-            return self._price_sum(providers.get(model, ""), model, tokens)
-
-        result = baselines.compare(models, entry, tolerance=tolerance, price=price)
-        violations += baselines.violations(result, models, tolerance=tolerance, price=price)
-        if result.status == "new" and self.settings.baseline_missing_fails:
-            violations.append(
-                Violation(
-                    limit="baseline",
-                    reason="it has no entry in the baseline; run pytest --token-update-baseline to add it",
-                )
-            )
-        return result
-
-    def _price_sum(self, provider: str, model: str, tokens: ModelTokens) -> Decimal | None:
-        usage = Usage(
-            requests=tokens.requests,
-            input_tokens=tokens.input,
-            cached_input_tokens=tokens.cached,
-            cache_write_tokens=tokens.cache_write,
-            output_tokens=tokens.output,
-        )
-        return self.book.cost(ModelCall(model=model, provider=provider, usage=usage))
-
     def _explain(self, item: pytest.Item, passing: Passing) -> None:
         """Add what a failing test used to its report."""
         if passing.message:
@@ -391,7 +358,7 @@ class Gate:
     def _fail_on_misses(self, item: pytest.Item, passing: Passing) -> None:
         """A request that no recording answers fails the test, whatever its code made of it."""
         if passing.deck is not None and (lines := self._describe_misses(passing.deck, item.nodeid)):
-            record = passing.record or UsageRecord(nodeid=item.nodeid, calls=passing.tracker.calls)
+            record = passing.record or UsageRecord(nodeid=item.nodeid, calls=passing.tracker.priced_calls)
             if any(miss.reason == "blocked" for miss in passing.deck.misses):
                 passing.record = replace(record, blocked=(*record.blocked, *lines))
             else:
@@ -429,6 +396,11 @@ class Gate:
         """Close a test's ledger and cassette, and complete its record."""
         self._inside.pop(item, None)
         passing.ledger.settle()
+        if not passing.judged:
+            drift = passing.record
+            self._judge(item, passing, finished=False)  # it ended in set-up
+            if drift is not None and passing.record is not None:
+                passing.record = replace(passing.record, drift=drift.drift, blocked=drift.blocked)
         try:
             if passing.deck is not None:
                 self._save(passing.deck, whole=not passing.failed)
@@ -436,15 +408,12 @@ class Gate:
             passing.teardown.close()
             passing.ledger.close()
             record = passing.record or UsageRecord(nodeid=item.nodeid)
-            calls = record.calls
-            late = passing.tracker.calls[len(calls) :]  # used in teardown: reported, not judged
+            late = passing.tracker.priced_calls[len(record.calls) :]  # used in teardown: reported, not judged
             cassettes = (str(passing.deck.path),) if passing.deck is not None and passing.deck.used else ()
-            budget = passing.wishes.budget
             passing.record = replace(
                 record,
-                calls=(*calls, *late),
+                calls=(*record.calls, *map(locate_input, late)) if self._tells_parts else (*record.calls, *late),
                 cache_hits=passing.ledger.cache_hits,
-                budget=budget if budget.watches else None,
                 cassettes=cassettes,
                 incidents=passing.ledger.incidents,
             )
@@ -458,48 +427,6 @@ class Gate:
         except OSError as error:
             pytest.fail(f"the recording {deck.path} could not be saved: {error}", pytrace=False)
 
-    # -- decks
-
-    def _deck(self, item: pytest.Item, wishes: Wishes) -> Deck | None:
-        if not self._replays(item, wishes.marked):
-            return None
-        folder = self._folder(item)
-        try:
-            if wishes.cassette is not None:
-                path = named_cassette(folder, wishes.cassette)
-            else:
-                name = unique_name(_name_of(item), self._names_beside(item))
-                path = folder / f"{name}.yaml"
-                check_inside(path, folder.parent)
-        except ValueError as error:
-            raise ConfigurationError(f"{item.nodeid}: its cassette can't be used: {error}") from None
-        record = self.settings.record if self.settings.record_forced else wishes.record or self.settings.record
-        return Deck(
-            path=path,
-            record=record,
-            match_on=wishes.match_on or DEFAULT_MATCH,
-            configure=lambda: _vcr_config(item),
-            since=self._since,
-        )
-
-    def _replays(self, item: pytest.Item, marked: bool) -> bool:  # noqa: FBT001 - one of two facts about the item
-        if self.settings.replay == "off":
-            return False
-        if item.get_closest_marker("vcr") is not None and _has_cassette_plugin(item.config):
-            return False  # pytest-recording's or pytest-vcr's own
-        return self.settings.replay == "all" or marked or wants_usage(item)
-
-    def _folder(self, item: pytest.Item) -> Path:
-        return module_folder(item.path, self.settings.cassette_dir, self.settings.rootdir)
-
-    def _names_beside(self, item: pytest.Item) -> frozenset[str]:
-        """The cassette names that several tests of the item's module would share, those not selected included."""
-        if item.path not in self._shared_names:
-            made = item.config.stash.get(MADE, {}).get(item.path, [])
-            beside = [other for other in item.session.items if other.path == item.path]
-            self._shared_names[item.path] = shared_names(map(_name_of, [*made, *beside]))
-        return self._shared_names[item.path]
-
     def _is_counted(self, fixture: str, request: pytest.FixtureRequest) -> bool:
         """Whether a test that is counted uses the fixture; then its usage is, whoever asks for it first."""
         if self.settings.counts_all:
@@ -509,24 +436,6 @@ class Gate:
                 name for item in request.session.items if asks(item) for name in getattr(item, "fixturenames", ())
             }
         return fixture in self._counted_fixtures
-
-    def _fixture_deck(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Deck | None:
-        users = [
-            item
-            for item in request.session.items
-            if fixturedef.argname in getattr(item, "fixturenames", ()) and self._replays(item, marked=asks(item))
-        ]
-        item = next((each for each in users if _shares(each, fixturedef, request)), None)
-        if item is None:
-            return None
-        asking = getattr(request, "_pyfuncitem", item)  # it is being set up, so its fixtures can be asked for
-        try:
-            path = fixture_cassette(self._folder(item), fixturedef.argname, fixturedef.scope)
-        except ValueError as error:
-            pytest.fail(
-                f"{asking.nodeid}: the cassette of {fixturedef.argname} can't be used: {error}", pytrace=False
-            )
-        return Deck(path=path, record=self.settings.record, configure=lambda: _vcr_config(asking), since=self._since)
 
     def _end_deck(self, deck: Deck | None, nodeid: str) -> None:
         if deck is None:
@@ -540,36 +449,3 @@ class Gate:
     def _offer_tiktoken(self, passing: Passing) -> None:
         if self.settings.offline_tiktoken:
             passing.teardown.enter_context(tiktoken_offline())
-
-
-def _with_parts(call: ModelCall) -> ModelCall:
-    """The same call with where its input went, if that can be told."""
-    if call.parts is not None or call.prompt is None or call.usage is None:
-        return call
-    from pytest_tokenbudget.capture.estimate import split_prompt  # noqa: PLC0415 - imports tiktoken
-
-    return replace(call, parts=split_prompt(call.prompt, call.model, call.usage.input_tokens))
-
-
-def _name_of(item: pytest.Item) -> CaseName:
-    owner = getattr(item, "cls", None)
-    return CaseName(None if owner is None else owner.__qualname__, item.name)
-
-
-def _has_cassette_plugin(config: pytest.Config) -> bool:
-    return config.pluginmanager.hasplugin("recording") or config.pluginmanager.hasplugin("vcr")
-
-
-def _vcr_config(item: pytest.Item) -> Mapping[str, Any]:
-    """The user's ``vcr_config`` fixture, as pytest-recording knows it; empty where there is none."""
-    request = getattr(item, "_request", None)
-    manager = item.session._fixturemanager  # noqa: SLF001 - pytest has no public way to ask whether a fixture exists
-    if request is None or not manager.getfixturedefs("vcr_config", item):
-        return {}
-    config: Mapping[str, Any] = request.getfixturevalue("vcr_config")
-    return config
-
-
-def _shares(item: pytest.Item, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> bool:
-    """Whether the item gets this very fixture: it lies below where the fixture is kept."""
-    return fixturedef.scope == "session" or request.node in item.listchain()

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pytest_tokenbudget.capture import wire
 from pytest_tokenbudget.capture.cassette import body_bytes
-from pytest_tokenbudget.capture.estimate import count_prompt, split_prompt
+from pytest_tokenbudget.capture.estimate import count_prompt
 from pytest_tokenbudget.capture.wire.exchange import Exchange
 from pytest_tokenbudget.usage import ModelCall, Usage
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.capture.playback import Deck, Miss
     from pytest_tokenbudget.capture.wire.exchange import Reading
     from pytest_tokenbudget.pricing import PriceBook
+
+COUNTED_AS = "gpt-4o"
+FRAME = "frame"
+"""Tokens of the chat format that belong to no message."""
 
 ROLES = ("system", "user", "assistant", "tool", "tools")
 
@@ -75,7 +79,7 @@ def _change(deck: Deck, miss: Miss, book: PriceBook) -> str:
         return ", ".join([*changes, "its content changed in a way that can't be counted"])
     roles = [role for role in ROLES if before[role] or after[role] or _texts(nearest, role) != _texts(now, role)]
     changes += [_role_change(role, before[role], after[role], nearest, now) for role in roles]
-    cost = _cost(book, now, sum(after.values())), _cost(book, nearest, sum(before.values()))
+    cost = _cost(book, now, after.total()), _cost(book, nearest, before.total())
     if all("unchanged" in change for change in changes):
         changes.append("its parameters changed")
     text = ", ".join(changes)
@@ -115,16 +119,24 @@ def _texts(reading: Reading, role: str) -> list[str]:
 
 
 def _tokens(reading: Reading) -> Counter[str] | None:
-    if reading.prompt is None or reading.prompt.opaque:
+    """The input by role, each counted by itself, so that what did not change counts the same before and after."""
+    prompt = reading.prompt
+    if prompt is None or prompt.opaque:
         return None
-    model = reading.request_model or reading.model
-    total = count_prompt(reading.prompt, model)
-    if total is None:
-        # Another maker's tokenizer: the counts of OpenAI's own tell the size of a change well enough.
-        model = "gpt-4o"
-        total = count_prompt(reading.prompt, model)
-    parts = None if total is None else split_prompt(reading.prompt, model, total)
-    return None if parts is None else Counter(parts)
+    for model in (reading.request_model or reading.model, COUNTED_AS):
+        whole = count_prompt(prompt, model)
+        if whole is None:
+            # Another maker's tokenizer: the counts of OpenAI's own tell the size of a change well enough.
+            continue
+        frame = count_prompt(replace(prompt, parts=(), token_ids=0), model) or 0
+        counts: Counter[str] = Counter()
+        for role in {part.role for part in prompt.parts}:
+            own = tuple(part for part in prompt.parts if part.role == role)
+            counts[role] = (count_prompt(replace(prompt, parts=own, token_ids=0), model) or 0) - frame
+        counts["user"] += prompt.token_ids
+        counts[FRAME] = whole - counts.total()
+        return counts
+    return None
 
 
 def _cost(book: PriceBook, reading: Reading, input_tokens: int) -> Decimal | None:

@@ -4,8 +4,8 @@ Python tells an audit hook of every connection, datagram and name look-up before
 above none. The hook is installed when the first replayed test starts, and can't be taken away again: afterwards it
 costs one look into a small dictionary per audited event.
 
-A process that the test starts, and a C library with sockets of its own, are not seen; the dummy keys of the
-environment are for them.
+Not seen are a process that the test starts and a C library with sockets of its own, for which the environment holds
+dummy keys, and the look-up of a name that is given to a bare ``socket.connect``; the connection itself is.
 
 Source: https://docs.python.org/3/library/audit_events.html
 """
