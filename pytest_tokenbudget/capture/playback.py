@@ -104,7 +104,16 @@ class Deck:
                 except CassetteError as error:
                     self.fault = str(error)
                     raise ReplayMiss(self.fault) from error
+                except Exception as error:
+                    # Above all a vcr_config that vcrpy can't use: whoever swallows it must not go on without.
+                    self.fault = f"{self.path} can't be opened: {type(error).__name__}: {error}"
+                    raise ReplayMiss(self.fault) from error
             return self._cassette
+
+    def prepare(self) -> None:
+        """Ask for the user's ``vcr_config`` now: when the test is torn down, no fixture can be asked for any more."""
+        config = self.configure()
+        self.configure = lambda: config
 
     def handle(self, send: Callable[..., Any], transport: Any, request: Any, library: ModuleType) -> Any:
         """Answer a request of httpx or httpx2."""
