@@ -136,6 +136,8 @@ class Gate:
             passing.failed = True
             self._fail_on_misses(item, passing)
             raise
+        if passing.deck is not None:
+            passing.deck.prepare()
         self._fail_on_misses(item, passing)
         return result
 
@@ -314,39 +316,34 @@ class Gate:
             passing.teardown.enter_context(insert(deck))
         return passing
 
-    def _judge(self, item: pytest.Item, passing: Passing) -> None:
-        ledger, budget = passing.ledger, passing.wishes.budget
-        ledger.settle()
-        calls = passing.tracker.calls
-        tally = Tally.of(calls, cache_hits=ledger.cache_hits)
-        if passing.deck is not None and passing.deck.failed:
-            # What was used can't be told from a test that got no answer; its failure says why.
-            violations = [Violation(limit="unmeasured", reason="a request had no recording")] * budget.watches
-        else:
-            violations = list(judge(tally, budget, estimates_count=self.settings.estimates_count))
-        if ledger.incidents and budget.watches:
-            violations.append(Violation(limit="unmeasured", reason="; ".join(ledger.incidents)))
-        record = UsageRecord(
-            nodeid=item.nodeid,
-            calls=calls,
-            cache_hits=ledger.cache_hits,
-            budget=budget if budget.watches else None,
-            incidents=ledger.incidents,
+    def _judge(self, item: pytest.Item, passing: Passing, *, finished: bool = True) -> None:
+        """Hold what the test used up to now against what it is allowed.
+
+        Args:
+            item: the test.
+            passing: the same, on its way.
+            finished: whether its code ran to its end; a test that did not need not have made its requests.
+        """
+        passing.judged = True
+        passing.ledger.settle()
+        budget = passing.wishes.budget
+        record = self._judge_of_tests.judge(
+            UsageRecord(
+                nodeid=item.nodeid,
+                calls=passing.tracker.priced_calls,
+                cache_hits=passing.ledger.cache_hits,
+                incidents=passing.ledger.incidents,
+            ),
+            budget if finished else replace(budget, min_requests=None),
+            unanswered=passing.deck is not None and passing.deck.failed,
         )
-        result = self._compare(record, budget, violations)
-        if violations or any(report.kind == "json" for report in self.settings.reports):
-            calls = tuple(_with_parts(call) for call in calls)
-        passing.record = replace(
-            record,
-            calls=calls,
-            verdict=verdict_of(budget, violations),
-            violations=tuple(violations),
-            baseline=result,
-        )
-        if violations:
+        if record.violations or self._tells_parts:
+            record = replace(record, calls=tuple(map(locate_input, record.calls)))
+        passing.record = record
+        if record.violations:
             from pytest_tokenbudget.report.message import render_verdict  # noqa: PLC0415 - only when it fails
 
-            passing.message = render_verdict(passing.record)
+            passing.message = render_verdict(record)
 
     def _explain(self, item: pytest.Item, passing: Passing) -> None:
         """Add what a failing test used to its report."""

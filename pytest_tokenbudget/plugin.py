@@ -35,6 +35,12 @@ def pytest_configure(config: pytest.Config) -> None:
         reception.check_settings()
 
 
+def pytest_plugin_registered(plugin: object, plugin_name: str, manager: pytest.PytestPluginManager) -> None:
+    """Loaded by its module's name (``-p pytest_tokenbudget.plugin``), it is not loaded again by its entry point's."""
+    if plugin_name == __name__ and getattr(plugin, "__name__", None) == __name__:
+        manager.set_blocked("pytest_tokenbudget")
+
+
 @pytest.fixture
 def usage(request: pytest.FixtureRequest) -> UsageTracker:
     """The test's model usage, live: tokens, requests, cost and calls so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -31,10 +32,16 @@ class UsageTracker:
     def __init__(self, ledger: Ledger, book: PriceBook) -> None:
         self._ledger = ledger
         self._book = book
+        self._located: dict[int, tuple[ModelCall, ModelCall]] = {}
 
     @property
     def calls(self) -> tuple[ModelCall, ...]:
-        """The model requests so far, priced, in order of completion."""
+        """The model requests so far, priced, in order of completion, each with where its input went."""
+        return tuple(map(self._locate, self._ledger.calls))
+
+    @property
+    def priced_calls(self) -> tuple[ModelCall, ...]:
+        """Like ``calls``, without where the input went: that takes a tokenizer."""
         return tuple(self._book.priced(call) for call in self._ledger.calls)
 
     @property
@@ -113,7 +120,7 @@ class UsageTracker:
     @property
     def tally(self) -> Tally:
         """All of it as one value."""
-        return Tally.of(self.calls, cache_hits=self._ledger.cache_hits)
+        return Tally.of(self.priced_calls, cache_hits=self._ledger.cache_hits)
 
     @property
     def prompt_tokens(self) -> int:
@@ -171,9 +178,24 @@ class UsageTracker:
 
     __repr__ = __str__
 
+    def _locate(self, call: ModelCall) -> ModelCall:
+        known = self._located.get(id(call))
+        if known is None or known[0] is not call:
+            known = self._located[id(call)] = call, locate_input(self._book.priced(call))
+        return known[1]
+
     @property
     def _usage(self) -> Usage:
         return Usage.sum(call.tally for call in self._ledger.calls) + Usage(cache_hits=self._ledger.cache_hits)
+
+
+def locate_input(call: ModelCall) -> ModelCall:
+    """The same call with where its input went, if that can be told."""
+    if call.parts is not None or call.prompt is None or call.usage is None:
+        return call
+    from pytest_tokenbudget.capture.estimate import split_prompt  # noqa: PLC0415 - imports tiktoken
+
+    return replace(call, parts=split_prompt(call.prompt, call.model, call.usage.input_tokens))
 
 
 @contextmanager

@@ -1,0 +1,137 @@
+"""Which cassette a test, or a fixture that several tests share, replays from or records to."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from pytest_tokenbudget.admission import MADE, asks, wants_usage
+from pytest_tokenbudget.capture.layout import (
+    CaseName,
+    check_inside,
+    fixture_cassette,
+    module_folder,
+    named_cassette,
+    shared_names,
+    unique_name,
+)
+from pytest_tokenbudget.capture.playback import DEFAULT_MATCH, Deck
+from pytest_tokenbudget.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pytest
+
+    from pytest_tokenbudget.markers import Wishes
+    from pytest_tokenbudget.settings import Settings
+
+
+class Decks:
+    """The cassettes of one session."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._shared_names: dict[Path, frozenset[str]] = {}
+        self._users: dict[str, list[pytest.Item]] | None = None
+        self._since = time.time()
+
+    def of_test(self, item: pytest.Item, wishes: Wishes) -> Deck | None:
+        """The cassette of a test; ``None`` where it does not replay.
+
+        Raises:
+            ConfigurationError: its cassette's name can't be used.
+        """
+        if not self._replays(item, wishes.marked):
+            return None
+        folder = self._folder(item)
+        try:
+            if wishes.cassette is not None:
+                path = named_cassette(folder, wishes.cassette)
+            else:
+                path = folder / f"{unique_name(_name_of(item), self._names_beside(item))}.yaml"
+                check_inside(path, folder.parent)
+        except ValueError as error:
+            raise ConfigurationError(f"{item.nodeid}: its cassette can't be used: {error}") from None
+        settings = self._settings
+        return Deck(
+            path=path,
+            record=settings.record if settings.record_forced else wishes.record or settings.record,
+            match_on=wishes.match_on or DEFAULT_MATCH,
+            configure=lambda: _vcr_config(item),
+            since=self._since,
+        )
+
+    def of_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Deck | None:
+        """The cassette of a fixture of wider scope; ``None`` where no test that replays uses it.
+
+        Raises:
+            ConfigurationError: its cassette's name can't be used.
+        """
+        users = self._replaying_users(request.session).get(fixturedef.argname, ())
+        item = next((each for each in users if _shares(each, fixturedef, request)), None)
+        if item is None:
+            return None
+        asking = getattr(request, "_pyfuncitem", item)  # it is being set up, so its fixtures can be asked for
+        try:
+            path = fixture_cassette(self._folder(item), fixturedef.argname, fixturedef.scope)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{asking.nodeid}: the cassette of {fixturedef.argname} can't be used: {error}"
+            ) from None
+        return Deck(path=path, record=self._settings.record, configure=lambda: _vcr_config(asking), since=self._since)
+
+    def _replays(self, item: pytest.Item, marked: bool) -> bool:  # noqa: FBT001 - one of two facts about the item
+        if self._settings.replay == "off":
+            return False
+        if item.get_closest_marker("vcr") is not None and _has_cassette_plugin(item.config):
+            return False  # pytest-recording's or pytest-vcr's own
+        return self._settings.replay == "all" or marked or wants_usage(item)
+
+    def _folder(self, item: pytest.Item) -> Path:
+        return module_folder(item.path, self._settings.cassette_dir, self._settings.rootdir)
+
+    def _names_beside(self, item: pytest.Item) -> frozenset[str]:
+        """The cassette names that several tests of the item's module would share, those not selected included."""
+        if item.path not in self._shared_names:
+            made = item.config.stash.get(MADE, {}).get(item.path, [])
+            beside = [other for other in item.session.items if other.path == item.path]
+            self._shared_names[item.path] = shared_names(map(_name_of, [*made, *beside]))
+        return self._shared_names[item.path]
+
+    def _replaying_users(self, session: pytest.Session) -> dict[str, list[pytest.Item]]:
+        """Fixture name -> the tests that replay and use it. Worked out once: it looks at every test."""
+        if self._users is None:
+            self._users = {}
+            for item in session.items:
+                if self._replays(item, marked=asks(item)):
+                    for name in getattr(item, "fixturenames", ()):
+                        self._users.setdefault(name, []).append(item)
+        return self._users
+
+
+def _name_of(item: pytest.Item) -> CaseName:
+    owner = getattr(item, "cls", None)
+    return CaseName(None if owner is None else owner.__qualname__, item.name)
+
+
+def _has_cassette_plugin(config: pytest.Config) -> bool:
+    return config.pluginmanager.hasplugin("recording") or config.pluginmanager.hasplugin("vcr")
+
+
+def _vcr_config(item: pytest.Item) -> Mapping[str, Any]:
+    """The user's ``vcr_config`` fixture, as pytest-recording knows it; empty where there is none."""
+    request = getattr(item, "_request", None)
+    manager = item.session._fixturemanager  # noqa: SLF001 - pytest has no public way to ask whether a fixture exists
+    definitions = manager.getfixturedefs("vcr_config", item)
+    # pytest-recording brings an empty one of its own.
+    if request is None or not definitions or definitions[-1].func.__module__ == "pytest_recording.plugin":
+        return {}
+    config: Mapping[str, Any] = request.getfixturevalue("vcr_config")
+    return config
+
+
+def _shares(item: pytest.Item, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> bool:
+    """Whether the item gets this very fixture: it lies below where the fixture is kept."""
+    return fixturedef.scope == "session" or request.node in item.listchain()

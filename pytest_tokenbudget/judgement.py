@@ -1,0 +1,89 @@
+"""The judgement of one test: what it used, against its budget and its baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_tokenbudget import baseline as baselines
+from pytest_tokenbudget.budget import Violation, judge, verdict_of
+from pytest_tokenbudget.record import Tally, UsageRecord
+from pytest_tokenbudget.usage import ModelCall, Usage
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from pytest_tokenbudget.baseline import Baseline
+    from pytest_tokenbudget.budget import Budget
+    from pytest_tokenbudget.pricing import PriceBook
+    from pytest_tokenbudget.record import BaselineResult, ModelTokens
+    from pytest_tokenbudget.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Holds the records of a session against what was allowed."""
+
+    settings: Settings
+    book: PriceBook
+    baseline: Baseline | None
+
+    def judge(self, record: UsageRecord, budget: Budget, *, unanswered: bool) -> UsageRecord:
+        """Complete a test's record with its verdict.
+
+        Args:
+            record: what the test used, priced.
+            budget: its limits.
+            unanswered: whether a request of it had no recording, so that nothing else can be said.
+        """
+        violations: list[Violation] = []
+        if unanswered and budget.watches:
+            violations.append(Violation(limit="unmeasured", reason="a request had no recording"))
+        elif budget.watches:
+            tally = Tally.of(record.calls, cache_hits=record.cache_hits)
+            violations += judge(tally, budget, estimates_count=self.settings.estimates_count)
+        if record.incidents and budget.watches:
+            violations.append(Violation(limit="unmeasured", reason="; ".join(record.incidents)))
+        result = self._compare(record, budget, violations)
+        return replace(
+            record,
+            budget=budget if budget.watches else None,
+            verdict=verdict_of(budget, violations),
+            violations=tuple(violations),
+            baseline=result,
+        )
+
+    def _compare(self, record: UsageRecord, budget: Budget, violations: list[Violation]) -> BaselineResult | None:
+        """Hold the record against the baseline, and add what does not hold to the violations."""
+        if self.baseline is None or self.settings.enforcement == "off":
+            return None
+        entry = self.baseline.tests.get(record.nodeid)
+        if entry is None and not record.calls:
+            return None
+        tolerance = self.settings.tolerance if budget.tolerance is None else budget.tolerance
+        models = record.models
+        providers = {call.model: call.provider for call in record.calls}
+
+        def price(model: str, tokens: ModelTokens) -> Decimal | None:
+            return self._price_sum(providers.get(model, ""), model, tokens)
+
+        result = baselines.compare(models, entry, tolerance=tolerance, price=price)
+        violations += baselines.violations(result, models, tolerance=tolerance, price=price)
+        if result.status == "new" and self.settings.baseline_missing_fails:
+            violations.append(
+                Violation(
+                    limit="baseline",
+                    reason="it has no entry in the baseline; run pytest --token-update-baseline to add it",
+                )
+            )
+        return result
+
+    def _price_sum(self, provider: str, model: str, tokens: ModelTokens) -> Decimal | None:
+        usage = Usage(
+            requests=tokens.requests,
+            input_tokens=tokens.input,
+            cached_input_tokens=tokens.cached,
+            cache_write_tokens=tokens.cache_write,
+            output_tokens=tokens.output,
+        )
+        return self.book.cost(ModelCall(model=model, provider=provider, usage=usage))
