@@ -28,7 +28,7 @@ MAX_TOKENS = 10**9
 """A count above this is no count."""
 
 _DISBELIEVED = Usage(unmeasured_requests=1)
-"""Stands for a report with a count that is negative, no whole number, or absurd."""
+"""Stands for a report that lacks a count, or has one that is negative, no whole number, or absurd."""
 
 
 def register_handler(context: ModuleType) -> None:
@@ -186,7 +186,8 @@ def _usage_of(reported: Any) -> Usage | None:
     inputs = reported.get("input_tokens", reported.get("prompt_tokens"))
     outputs = reported.get("output_tokens", reported.get("completion_tokens"))
     if inputs is None or outputs is None:
-        return None
+        # Something was used, and it can't be told what: that is not nothing.
+        return _DISBELIEVED if inputs or outputs or reported.get("total_tokens") else None
     into = reported.get("input_token_details") or reported.get("prompt_tokens_details") or {}
     out = reported.get("output_token_details") or reported.get("completion_tokens_details") or {}
     counts = {

@@ -495,6 +495,30 @@ class TestModelsWithoutHttp:
         with pytest.raises(UnmeasuredUsageError, match="can't be believed"):
             _ = usage.cost
 
+    @pytest.mark.parametrize(
+        ("told", "unmeasured"),
+        [
+            ({"total_tokens": 5}, 1),
+            ({"prompt_tokens": 5}, 1),
+            ({"prompt_tokens": "5", "completion_tokens": 2}, 1),
+            ({}, 0),
+            ({"total_tokens": 0}, 0),
+            ({"characters": 9}, 0),
+        ],
+    )
+    def test_one_that_reports_a_part_is_unmeasured(self, told, unmeasured):
+        class Partial(Reporting):
+            def _generate(self, *args, **kwargs):
+                answer = ChatGeneration(message=AIMessage("hello"))
+                return ChatResult(generations=[answer], llm_output={"token_usage": told})
+
+            def _combine_llm_outputs(self, outputs):
+                return outputs[0]
+
+        with track_usage() as usage:
+            Partial().invoke("hi")
+        assert (usage.requests, usage.unmeasured_requests, usage.total_tokens) == (unmeasured, unmeasured, 0)
+
     def test_one_that_reports_only_zeros_reports_nothing(self):
         with track_usage() as usage:
             Reporting(tokens=(0, 0)).invoke("hi")

@@ -213,6 +213,15 @@ async def test_each_way_to_read_a_response_of_aiohttp(server, url):
     assert_billed(usage, server, requests=16)
 
 
+async def test_aiohttp_that_leaves_gzip_on(server, url):
+    server.answer("zipped", gzip=True)
+    with track_usage() as usage:
+        ask = {"json": chat_request()}
+        async with aiohttp.ClientSession(auto_decompress=False) as session, session.post(url, **ask) as response:
+            assert (await response.read()).startswith(b"\x1f\x8b")
+    assert_billed(usage, server, requests=1)
+
+
 async def test_aiohttp_never_read_is_labelled(server, url):
     with track_usage() as usage:
         async with aiohttp.ClientSession() as session, session.post(url, data=chat_bytes(), headers=JSON):
