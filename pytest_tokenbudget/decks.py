@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from pytest_tokenbudget.admission import MADE, asks, wants_usage
 from pytest_tokenbudget.capture.layout import (
     CaseName,
@@ -22,9 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import pytest
-
     from pytest_tokenbudget.markers import Wishes
+    from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
 
 
@@ -109,6 +110,26 @@ class Decks:
                     for name in getattr(item, "fixturenames", ()):
                         self._users.setdefault(name, []).append(item)
         return self._users
+
+
+def describe_misses(deck: Deck, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
+    """One line for each request that got no answer, and for a cassette that can't be used; none where all is well."""
+    if deck.fault is not None:
+        fault, deck.fault = deck.fault, None
+        return [fault]
+    if not deck.misses:
+        return []
+    from pytest_tokenbudget.capture import drift  # noqa: PLC0415 - only when it fails
+
+    return drift.describe_misses(deck, nodeid=nodeid, book=book, rootdir=rootdir)
+
+
+def save(deck: Deck, *, whole: bool) -> None:
+    """Write what was recorded; a recording that can't be written fails the test that made it."""
+    try:
+        deck.save(whole=whole)
+    except OSError as error:
+        pytest.fail(f"the recording {deck.path} could not be saved: {error}", pytrace=False)
 
 
 def _name_of(item: pytest.Item) -> CaseName:

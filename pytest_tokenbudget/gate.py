@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +13,18 @@ from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.capture import attach
 from pytest_tokenbudget.capture.offline import tiktoken_offline
 from pytest_tokenbudget.capture.playback import Deck, insert
-from pytest_tokenbudget.decks import Decks
+from pytest_tokenbudget.decks import Decks, describe_misses, save
 from pytest_tokenbudget.environment import replayed_environment
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.ledger import Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import Wishes, read_markers
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
+from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.pricing import PriceBook
@@ -59,15 +59,6 @@ class Passing:
     teardown: ExitStack = field(default_factory=ExitStack)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Shared:
-    """A fixture of wider scope than one test, while it exists."""
-
-    fixture: str
-    scope: str
-    ledger: Ledger
-
-
 PASSING = pytest.StashKey[Passing]()
 REFUSAL = pytest.StashKey[str]()
 """Why a test is not let through: its markers can't be used."""
@@ -83,16 +74,17 @@ class Gate:
         self._judge_of_tests = Judge(settings=settings, book=book, baseline=baseline)
         self._decks = Decks(settings)
         self._tells_parts = any(report.kind == "json" for report in settings.reports)
-        self._shared: list[Shared] = []
-        self._counted_fixtures: set[str] | None = None
+        self._shared = SharedFixtures(settings, book, self.frame, self._decks, self._attach)
         self._inside: dict[pytest.Item, Passing] = {}
         self._finished: dict[str, dict[str, Any]] = {}
         self._attached = False
 
     # -- the session
 
-    def open(self) -> None:
+    def open(self, manager: pytest.PytestPluginManager) -> None:
         """Let calls of this process come here."""
+        manager.register(self, "pytest_tokenbudget_gate")
+        manager.register(self._shared, "pytest_tokenbudget_shared")
         push_frame(self.frame)
         if self.settings.counts_all:
             self._attach()
@@ -213,80 +205,13 @@ class Gate:
         """
         if report.when == "teardown":
             record = self._finished.pop(report.nodeid, None)
-            shared = [each.to_dict() for each in self.drain_shared()]
+            shared = [each.to_dict() for each in self._shared.drain()]
             if record is not None or shared:
                 setattr(report, RECORD_ATTRIBUTE, {"record": record, "shared": shared})
 
-    # -- a fixture that several tests share
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(
-        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-    ) -> Generator[None, object, object]:
-        """Charge a fixture of wider scope to itself: while it is set up, and while it is torn down."""
-        if fixturedef.scope == "function" or not self._is_counted(fixturedef.argname, request):
-            return (yield)
-        self._attach()
-        shared = Shared(
-            fixture=fixturedef.argname, scope=fixturedef.scope, ledger=Ledger(f"fixture {fixturedef.argname}")
-        )
-        self._shared.append(shared)
-        try:
-            deck = self._decks.of_fixture(fixturedef, request)
-        except ConfigurationError as error:
-            pytest.fail(str(error), pytrace=False)
-        leave: list[ExitStack] = []
-        nodeid = getattr(request, "_pyfuncitem", request.node).nodeid
-
-        def end() -> None:
-            if leave:
-                leave.pop().close()
-                self._end_deck(deck, nodeid)
-
-        # Finalizers run last first: this one ends what the other, added after the fixture's own, begins.
-        fixturedef.addfinalizer(end)
-        with self._charged(shared, deck):
-            try:
-                result = yield
-            finally:
-                self._end_deck(deck, nodeid)
-
-        def enter() -> None:
-            stack = ExitStack()
-            stack.enter_context(self._charged(shared, deck))
-            leave.append(stack)
-
-        fixturedef.addfinalizer(enter)
-        return result
-
-    @contextmanager
-    def _charged(self, shared: Shared, deck: Deck | None) -> Iterator[None]:
-        with ExitStack() as stack:
-            stack.enter_context(self.frame.charge(shared.ledger))
-            if deck is not None:
-                if not deck.live:
-                    stack.enter_context(replayed_environment())
-                stack.enter_context(insert(deck))
-            yield
-
     def drain_shared(self) -> list[SharedRecord]:
         """What shared fixtures, and code outside of any test, have used since this was last asked."""
-        pools = [(each.fixture, each.scope, each.ledger) for each in self._shared]
-        pools.append(("", "session", self.frame.rest))
-        records = []
-        for fixture, scope, ledger in pools:
-            calls, cache_hits, incidents = ledger.drain()
-            if calls or cache_hits or incidents:
-                records.append(
-                    SharedRecord(
-                        fixture=fixture,
-                        scope=scope,
-                        calls=tuple(self.book.priced(call) for call in calls),
-                        cache_hits=cache_hits,
-                        incidents=incidents,
-                    )
-                )
-        return records
+        return self._shared.drain()
 
     # -- the steps
 
@@ -354,26 +279,17 @@ class Gate:
 
     def _fail_on_misses(self, item: pytest.Item, passing: Passing) -> None:
         """A request that no recording answers fails the test, whatever its code made of it."""
-        if passing.deck is not None and (lines := self._describe_misses(passing.deck, item.nodeid)):
+        deck, root = passing.deck, self.settings.rootdir
+        if deck is not None and (lines := describe_misses(deck, item.nodeid, self.book, root)):
             record = passing.record or UsageRecord(nodeid=item.nodeid, calls=passing.tracker.priced_calls)
-            if any(miss.reason == "blocked" for miss in passing.deck.misses):
+            if any(miss.reason == "blocked" for miss in deck.misses):
                 passing.record = replace(record, blocked=(*record.blocked, *lines))
             else:
                 passing.record = replace(record, drift=(*record.drift, *lines))
             passing.failed = True
-            passing.deck.misses.clear()
+            deck.misses.clear()
             # What the code under test made of the miss would only hide it.
             raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
-
-    def _describe_misses(self, deck: Deck, nodeid: str) -> list[str]:
-        if deck.fault is not None:
-            fault, deck.fault = deck.fault, None
-            return [fault]
-        if not deck.misses:
-            return []
-        from pytest_tokenbudget.capture.drift import describe_misses  # noqa: PLC0415 - only when it fails
-
-        return describe_misses(deck, nodeid=nodeid, book=self.book, rootdir=self.settings.rootdir)
 
     def _fail_on_unplayed(self, passing: Passing) -> None:
         deck = passing.deck
@@ -400,7 +316,7 @@ class Gate:
                 passing.record = replace(passing.record, drift=drift.drift, blocked=drift.blocked)
         try:
             if passing.deck is not None:
-                self._save(passing.deck, whole=not passing.failed)
+                save(passing.deck, whole=not passing.failed)
         finally:
             passing.teardown.close()
             passing.ledger.close()
@@ -417,31 +333,6 @@ class Gate:
             from pytest_tokenbudget.report.junit import junit_properties  # noqa: PLC0415 - not on the start-up path
 
             item.user_properties += junit_properties(passing.record)
-
-    def _save(self, deck: Deck, *, whole: bool) -> None:
-        try:
-            deck.save(whole=whole)
-        except OSError as error:
-            pytest.fail(f"the recording {deck.path} could not be saved: {error}", pytrace=False)
-
-    def _is_counted(self, fixture: str, request: pytest.FixtureRequest) -> bool:
-        """Whether a test that is counted uses the fixture; then its usage is, whoever asks for it first."""
-        if self.settings.counts_all:
-            return True
-        if self._counted_fixtures is None:
-            self._counted_fixtures = {
-                name for item in request.session.items if asks(item) for name in getattr(item, "fixturenames", ())
-            }
-        return fixture in self._counted_fixtures
-
-    def _end_deck(self, deck: Deck | None, nodeid: str) -> None:
-        if deck is None:
-            return
-        whole = sys.exc_info()[0] is None and not deck.misses
-        if lines := self._describe_misses(deck, nodeid):
-            deck.misses.clear()
-            raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
-        self._save(deck, whole=whole)
 
     def _offer_tiktoken(self, passing: Passing) -> None:
         if self.settings.offline_tiktoken:

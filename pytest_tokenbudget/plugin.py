@@ -132,8 +132,7 @@ class Reception:
 
             settings = self._read_settings()
             self._gate = Gate(settings, *settings.load_files())
-            self._gate.open()
-            self._config.pluginmanager.register(self._gate, "pytest_tokenbudget_gate")
+            self._gate.open(self._config.pluginmanager)
             if hasattr(self._config, "workerinput"):
                 from pytest_tokenbudget.extent import Extent  # noqa: PLC0415 - not on the start-up path
 

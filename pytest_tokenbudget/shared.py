@@ -1,0 +1,138 @@
+"""Fixtures that several tests share: charged to themselves, whoever asks for them first."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_tokenbudget.admission import asks
+from pytest_tokenbudget.capture.playback import Deck, insert
+from pytest_tokenbudget.decks import describe_misses, save
+from pytest_tokenbudget.environment import replayed_environment
+from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.ledger import Ledger
+from pytest_tokenbudget.record import SharedRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from pytest_tokenbudget.decks import Decks
+    from pytest_tokenbudget.ledger import Frame
+    from pytest_tokenbudget.pricing import PriceBook
+    from pytest_tokenbudget.settings import Settings
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Shared:
+    """A fixture of wider scope than one test, while it exists."""
+
+    fixture: str
+    scope: str
+    ledger: Ledger
+
+
+class SharedFixtures:
+    """The hooks around fixtures of class, module, package and session scope."""
+
+    def __init__(
+        self, settings: Settings, book: PriceBook, frame: Frame, decks: Decks, attach: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._book = book
+        self._frame = frame
+        self._decks = decks
+        self._attach = attach
+        self._shared: list[Shared] = []
+        self._counted_fixtures: set[str] | None = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        """Charge a fixture of wider scope to itself: while it is set up, and while it is torn down."""
+        if fixturedef.scope == "function" or not self._is_counted(fixturedef.argname, request):
+            return (yield)
+        self._attach()
+        shared = Shared(
+            fixture=fixturedef.argname, scope=fixturedef.scope, ledger=Ledger(f"fixture {fixturedef.argname}")
+        )
+        self._shared.append(shared)
+        try:
+            deck = self._decks.of_fixture(fixturedef, request)
+        except ConfigurationError as error:
+            pytest.fail(str(error), pytrace=False)
+        leave: list[ExitStack] = []
+        nodeid = getattr(request, "_pyfuncitem", request.node).nodeid
+
+        def end() -> None:
+            if leave:
+                leave.pop().close()
+                self._end_deck(deck, nodeid)
+
+        # Finalizers run last first: this one ends what the other, added after the fixture's own, begins.
+        fixturedef.addfinalizer(end)
+        with self._charged(shared, deck):
+            try:
+                result = yield
+            finally:
+                self._end_deck(deck, nodeid)
+
+        def enter() -> None:
+            stack = ExitStack()
+            stack.enter_context(self._charged(shared, deck))
+            leave.append(stack)
+
+        fixturedef.addfinalizer(enter)
+        return result
+
+    @contextmanager
+    def _charged(self, shared: Shared, deck: Deck | None) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(self._frame.charge(shared.ledger))
+            if deck is not None:
+                if not deck.live:
+                    stack.enter_context(replayed_environment())
+                stack.enter_context(insert(deck))
+            yield
+
+    def drain(self) -> list[SharedRecord]:
+        """What shared fixtures, and code outside of any test, have used since this was last asked."""
+        pools = [(each.fixture, each.scope, each.ledger) for each in self._shared]
+        pools.append(("", "session", self._frame.rest))
+        records = []
+        for fixture, scope, ledger in pools:
+            calls, cache_hits, incidents = ledger.drain()
+            if calls or cache_hits or incidents:
+                records.append(
+                    SharedRecord(
+                        fixture=fixture,
+                        scope=scope,
+                        calls=tuple(self._book.priced(call) for call in calls),
+                        cache_hits=cache_hits,
+                        incidents=incidents,
+                    )
+                )
+        return records
+
+    def _is_counted(self, fixture: str, request: pytest.FixtureRequest) -> bool:
+        """Whether a test that is counted uses the fixture; then its usage is, whoever asks for it first."""
+        if self._settings.counts_all:
+            return True
+        if self._counted_fixtures is None:
+            self._counted_fixtures = {
+                name for item in request.session.items if asks(item) for name in getattr(item, "fixturenames", ())
+            }
+        return fixture in self._counted_fixtures
+
+    def _end_deck(self, deck: Deck | None, nodeid: str) -> None:
+        if deck is None:
+            return
+        whole = sys.exc_info()[0] is None and not deck.misses
+        if lines := describe_misses(deck, nodeid, self._book, self._settings.rootdir):
+            deck.misses.clear()
+            raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
+        save(deck, whole=whole)
