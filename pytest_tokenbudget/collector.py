@@ -48,6 +48,7 @@ class Collector:
         self._records: dict[str, UsageRecord] = {}
         self._shared: list[SharedRecord] = []
         self._outcomes: dict[str, Outcome] = {}
+        self._failed_subtests: set[str] = set()
         self._seen: dict[str, Outcome] = {}
         self._crashed = False
         self._came_to_end = False
@@ -75,12 +76,17 @@ class Collector:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's record off its teardown report."""
         if hasattr(report, "context"):
-            return  # a subtest's; the test itself reports too
+            # A subtest's. The test itself reports too, and pytest makes a failure of that only where it is shown.
+            if report.failed:
+                self._failed_subtests.add(report.nodeid)
+            return
         self._note_outcome(report)
         if report.when != "teardown":
             return
         carried = getattr(report, RECORD_ATTRIBUTE, None)
         outcome = self._outcomes.pop(report.nodeid, "passed")
+        if outcome == "passed" and report.nodeid in self._failed_subtests:
+            outcome = "failed"
         self._seen[report.nodeid] = outcome
         if carried is None:
             return

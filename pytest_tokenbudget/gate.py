@@ -203,6 +203,9 @@ class Gate:
 
         Not when that report is made: pytest-rerunfailures makes some that are never told of.
         """
+        if report.failed and hasattr(report, "context"):  # a subtest's
+            for item, passing in self._inside.items():
+                passing.failed = passing.failed or item.nodeid == report.nodeid
         if report.when == "teardown":
             record = self._finished.pop(report.nodeid, None)
             shared = [each.to_dict() for each in self._shared.drain()]
