@@ -1,0 +1,269 @@
+"""The cassette by itself: what it plays, at what cost, and what is on the disk when saving goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import yaml
+from vcr.request import Request
+
+from pytest_tokenbudget.capture import cassette as cassettes
+from pytest_tokenbudget.capture.playback import Deck
+from pytest_tokenbudget.errors import CassetteError, ReplayMiss
+
+URL = "https://api.openai.com/v1/chat/completions"
+
+
+def request(text):
+    return Request(
+        "POST", URL, json.dumps({"model": "m", "text": text}).encode(), {"content-type": "application/json"}
+    )
+
+
+def response(text):
+    return {
+        "status": {"code": 200, "message": "OK"},
+        "headers": {"content-type": ["text/plain"]},
+        "body": {"string": text.encode()},
+    }
+
+
+def write(path, pairs):
+    """A cassette as vcrpy writes it."""
+    interactions = [
+        {
+            "request": {"method": "POST", "uri": URL, "body": request(asked).body.decode(), "headers": {}},
+            "response": {**response(said), "body": {"string": said}},
+        }
+        for asked, said in pairs
+    ]
+    path.write_text(yaml.safe_dump({"interactions": interactions, "version": 1}), "utf-8")
+
+
+def texts(path):
+    return [
+        json.loads(each["request"]["body"])["text"]
+        for each in yaml.safe_load(path.read_text("utf-8"))["interactions"]
+    ]
+
+
+def play(cassette, text):
+    assert cassette.can_play_response_for(request(text))
+    return cassette.play_response(request(text))["body"]["string"].decode()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "cassettes" / "x.yaml"
+
+
+@pytest.fixture
+def recorded(path):
+    """Record answers to a file: ``recorded("a", "b") -> Deck``, saved."""
+
+    def recorded(*asked, mode="once", since=0.0):
+        deck = Deck(path=path, record=mode, since=since)
+        for text in asked:
+            deck.cassette.append(request(text), response(f"to {text}"))
+        deck.save(whole=True)
+        return deck
+
+    return recorded
+
+
+def test_each_recording_is_played_once_and_in_order(tmp_path):
+    path = tmp_path / "x.yaml"
+    write(path, [("a", "1"), ("b", "2"), ("a", "3")])
+    deck = Deck(path=path)
+    assert [play(deck.cassette, text) for text in "baa"] == ["2", "1", "3"]
+    assert not deck.cassette.can_play_response_for(request("a"))
+    assert deck.unplayed() == ()
+
+
+def test_the_cost_of_a_play_does_not_grow_with_the_cassette(tmp_path, monkeypatch):
+    counted = []
+    original = cassettes.request_key
+
+    def counting(asked):
+        counted.append(asked)
+        return original(asked)
+
+    monkeypatch.setattr(cassettes, "request_key", counting)
+    costs = []
+    for size in (10, 300):
+        path = tmp_path / f"{size}.yaml"
+        write(path, [(f"q{n}", f"a{n}") for n in range(size)])
+        cassette = Deck(path=path).cassette
+        assert len(counted) == size  # each recording is looked at once, when it is read
+        counted.clear()
+        assert play(cassette, f"q{size - 1}") == f"a{size - 1}"
+        costs.append(len(counted))
+        counted.clear()
+    assert costs[0] == costs[1]
+
+
+def test_identical_recordings_cost_no_more_the_more_of_them_were_played(tmp_path):
+    path = tmp_path / "x.yaml"
+    write(path, [("same", str(n)) for n in range(200)])
+    cassette = Deck(path=path).cassette
+    looked = []
+    counts = cassette.play_counts
+
+    class Counting(type(counts)):
+        def __getitem__(self, index):
+            looked.append(index)
+            return super().__getitem__(index)
+
+    cassette.play_counts = Counting()
+    assert [play(cassette, "same") for _ in range(200)] == [str(n) for n in range(200)]
+    assert len(looked) < 200 * 12
+
+
+def test_threads_never_get_the_same_recording(tmp_path):
+    path = tmp_path / "x.yaml"
+    write(path, [("same", str(n)) for n in range(200)])
+    deck = Deck(path=path)
+    with ThreadPoolExecutor(16) as pool:
+        played = list(pool.map(lambda _: deck.cassette.play_response(request("same"))["body"]["string"], range(200)))
+    assert len(set(played)) == 200
+
+
+@pytest.mark.parametrize(("asked", "reason"), [("b", "drift"), ("a", "played")])
+def test_a_miss_is_no_exception_and_is_noted(tmp_path, asked, reason):
+    path = tmp_path / "x.yaml"
+    write(path, [("a", "1")])
+    deck = Deck(path=path)
+    play(deck.cassette, "a")
+    with pytest.raises(ReplayMiss):
+        deck.cassette.find_requests_with_most_matches(request(asked))
+    assert [(miss.number, miss.reason) for miss in deck.misses] == [(2, reason)]
+    assert not issubclass(ReplayMiss, Exception)
+
+
+def test_a_file_that_is_refused_is_refused_each_time(path):
+    path.parent.mkdir()
+    path.write_text("")
+    deck = Deck(path=path)
+    for _ in range(2):
+        with pytest.raises(ReplayMiss, match="it is empty"):
+            deck.cassette  # noqa: B018
+    assert deck.failed
+
+
+def test_a_configuration_that_vcrpy_can_not_use_is_a_fault(path):
+    deck = Deck(path=path, configure=lambda: {"serializer": "xml"})
+    with pytest.raises(ReplayMiss, match="xml"):
+        deck.cassette  # noqa: B018
+    assert deck.failed
+
+
+def test_two_who_record_at_once_both_stay(path, recorded):
+    recorded("old")
+    one, other = Deck(path=path, record="new_episodes"), Deck(path=path, record="new_episodes")
+    for deck, text in ((one, "one"), (other, "other")):
+        deck.cassette.append(request(text), response(text))
+    one.save(whole=True)
+    other.save(whole=True)
+    assert sorted(texts(path)) == ["old", "one", "other"]
+    other.save(whole=True)
+    assert len(texts(path)) == 3
+
+
+def test_rewriting_forgets_what_was_there_before_the_run_only(path, recorded):
+    recorded("old")
+    os.utime(path, (1, 1))
+    recorded("one", mode="rewrite", since=1000.0)
+    assert texts(path) == ["one"]
+    recorded("two", mode="rewrite", since=1000.0)
+    assert texts(path) == ["one", "two"]
+    recorded("three", mode="rewrite", since=float("inf"))
+    assert texts(path) == ["three"]
+
+
+def test_rewriting_mends_a_broken_file(path, recorded):
+    path.parent.mkdir()
+    path.write_text("<<<<<<< HEAD")
+    recorded("new", mode="rewrite", since=float("inf"))
+    assert texts(path) == ["new"]
+
+
+def test_what_a_filter_shares_is_written_out(path):
+    shared = {"content-type": ["text/plain"]}
+
+    def share(given):
+        return {**given, "headers": shared}
+
+    deck = Deck(path=path, record="once", configure=lambda: {"before_record_response": share})
+    for text in ("a", "b"):
+        deck.cassette.append(request(text), response(text))
+    deck.save(whole=True)
+    assert "&id" not in path.read_text("utf-8")
+    assert play(Deck(path=path).cassette, "b") == "b"
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES])
+def test_whatever_fails_while_saving_the_old_file_stays(path, recorded, monkeypatch, call, number):
+    recorded("old")
+    before = path.read_bytes()
+    deck = Deck(path=path, record="new_episodes")
+    deck.cassette.append(request("new"), response("new"))
+    original = getattr(os, call)
+
+    def failing(*args, **kwargs):
+        if call == "open" and ".tb-" not in str(args[0]):
+            return original(*args, **kwargs)
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, failing)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            deck.save(whole=True)
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == ["x.yaml"]
+    deck.save(whole=True)
+    assert texts(path) == ["old", "new"]
+
+
+def test_what_can_not_be_saved_is_known_before_anything_is_sent(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    deck = Deck(path=tmp_path / "file" / "x.yaml", record="once")
+    with pytest.raises(ReplayMiss, match="can't be recorded"):
+        deck.cassette  # noqa: B018
+    path = tmp_path / "x.yaml"
+    write(path, [])
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ReplayMiss, match="Permission denied"):
+        Deck(path=path, record="new_episodes").cassette  # noqa: B018
+
+
+def test_replaying_writes_nothing(tmp_path):
+    path = tmp_path / "x.yaml"
+    write(path, [("a", "1")])
+    deck = Deck(path=path)
+    play(deck.cassette, "a")
+    deck.save(whole=True)
+    deck.save(whole=False)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_partial_recording_is_written_beside_and_follows_no_link(path, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    path.parent.mkdir()
+    beside = path.with_name("x.yaml.partial")
+    beside.symlink_to(victim)
+    deck = Deck(path=path, record="once")
+    deck.cassette.append(request("a"), response("a"))
+    deck.save(whole=False)
+    assert victim.read_text() == "precious"
+    assert texts(beside) == ["a"]
+    assert not path.exists()
+
+
+def test_errors_of_the_check_are_errors_of_the_family():
+    assert not issubclass(CassetteError, ReplayMiss)
