@@ -1,28 +1,26 @@
-"""The command line, beside pytest: ``tokenbudget`` or ``python -m pytest_tokenbudget``."""
+"""The command line, beside pytest: ``tokenbudget`` or ``python -m pytest_tokenbudget``.
+
+Here are the words it takes and the exit status; each command's work is done by the module that it imports, so that
+``--help`` and a typing error load nothing else.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget import __version__
-from pytest_tokenbudget.errors import ConfigurationError, TokenBudgetError, UnpricedModelError
-from pytest_tokenbudget.pricing import PriceBook, PriceOverrides, load_price_file, parse_price_date
-from pytest_tokenbudget.usage import Usage
+from pytest_tokenbudget.errors import ConfigurationError, TokenBudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from typing import TextIO
 
 EXIT_FAILED = 1
 EXIT_USAGE = 4
 """What pytest answers where a file or an option can't be used."""
-
-# Longer than any prompt: its price per token is that of a price list's last tier.
-_LONGEST = 10**9
-_MILLION = 1_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,77 +33,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 where the answer is no, 4 where a file or an option can't be used.
     """
     words = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], str] = words.command
+    command: Callable[[argparse.Namespace], int] = words.command
     try:
-        text = command(words)
+        status = command(words)
+        sys.stdout.flush()
     except TokenBudgetError as error:
-        sys.stderr.write(f"tokenbudget: {_printable(str(error))}\n")
+        from pytest_tokenbudget.report.text import printable  # noqa: PLC0415 - see the module
+
+        _write(sys.stderr, f"tokenbudget: {printable(str(error))}\n")
         return EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_FAILED
-    sys.stdout.write(text)
+    except BrokenPipeError:
+        # Who reads has enough, as with `| head`. What is left in the buffer must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    return status
+
+
+def show_prices(words: argparse.Namespace) -> int:
+    """The rates of one model, or where the prices come from."""
+    from pytest_tokenbudget.commands import prices_of  # noqa: PLC0415 - see the module
+
+    _write(sys.stdout, prices_of(words.model, prices=words.prices, day=words.date))
     return 0
 
 
-def show_prices(words: argparse.Namespace) -> str:
-    """The rates of one model, or where the prices come from.
+def combine_reports(words: argparse.Namespace) -> int:
+    """The reports of a run's shards as one, and its verdict."""
+    from pytest_tokenbudget.commands import combine  # noqa: PLC0415 - see the module
 
-    Raises:
-        ConfigurationError: the price file or the day can't be used.
-        UnpricedModelError: the model has no price.
-    """
-    overrides = load_price_file(Path(words.prices)) if words.prices is not None else PriceOverrides()
-    book = PriceBook(overrides, parse_price_date(words.date) if words.date is not None else None)
-    table = book.describe()
-    lines = [f"{table['source']} {table['version']}, list prices of {table['date']}"]
-    lines += [f"overrides: {each}" for each in table["overrides"]]
-    if words.model is None:
-        return _text(lines)
-    rows = list(_rates(book, words.model))
-    if not rows:
-        raise UnpricedModelError((words.model,))
-    width = max(len(name) for name, _ in rows)
-    return _text(
-        [f"{words.model}, USD per million tokens"]
-        + [f"  {name:{width}}  {_money(rate)}" for name, rate in rows]
-        + lines
+    combined = combine(
+        words.reports,
+        output=words.output,
+        markdown=words.markdown,
+        baseline=words.baseline,
+        tolerance=words.tolerance,
+        total_max_cost=words.total_max_cost,
+        total_max_tokens=words.total_max_tokens,
+        prices=words.prices,
     )
+    _write(sys.stdout, combined.printed)
+    _write(sys.stderr, combined.said)
+    return EXIT_FAILED if combined.failed else 0
 
 
-def _rates(book: PriceBook, model: str) -> Iterator[tuple[str, Decimal]]:
-    """What the kinds of tokens cost; a kind that is charged as the whole it belongs to has no row.
+def show_difference(words: argparse.Namespace) -> int:
+    """What changed between two reports."""
+    from pytest_tokenbudget.commands import difference_of  # noqa: PLC0415 - see the module
 
-    They are asked for as prices, so that overrides, aliases and gaps answer as they do for a call.
-    """
-
-    def price(**tokens: int) -> Decimal:
-        return book.price_usage(Usage(requests=1, **tokens), model=model) * _MILLION
-
-    per_request = price()  # a model that is not known at all ends here
-    given, made = _attempt(price, input_tokens=1), _attempt(price, output_tokens=1)
-    if given is not None:
-        yield "input", given - per_request
-        for name, kind in (("cached input", "cached_input_tokens"), ("cache write", "cache_write_tokens")):
-            if (part := price(input_tokens=1, **{kind: 1})) != given:
-                yield name, part - per_request
-    if made is not None:
-        yield "output", made - per_request
-    if given is not None:
-        longest = price(input_tokens=_LONGEST)
-        if (rate := (longest - per_request) / _LONGEST) != given - per_request:
-            yield "input, longest prompts", rate
-        if (
-            made is not None
-            and (rate := price(input_tokens=_LONGEST, output_tokens=1) - longest) != made - per_request
-        ):
-            yield "output, longest prompts", rate
-    if per_request:
-        yield "a million requests", per_request
+    _write(sys.stdout, difference_of(words.old, words.new, markdown=words.format == "markdown"))
+    return 0
 
 
-def _attempt(price: Callable[..., Decimal], **tokens: int) -> Decimal | None:
-    try:
-        return price(**tokens)
-    except UnpricedModelError:
-        return None  # a model that takes or makes no text is charged for the other side alone
+def show_repriced(words: argparse.Namespace) -> int:
+    """What a run would cost on another model."""
+    from pytest_tokenbudget.commands import repriced  # noqa: PLC0415 - see the module
+
+    _write(sys.stdout, repriced(words.report, words.model, prices=words.prices, day=words.date))
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,7 +98,54 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pytest-tokenbudget {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_combine(commands)
+    _add_diff(commands)
+    _add_prices(commands)
+    _add_reprice(commands)
+    return parser
 
+
+def _add_combine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    combine = commands.add_parser(
+        "combine",
+        help="join the JSON reports of CI shards, and judge the whole run",
+        description="Join the JSON reports of one run that CI split into shards, in any order, and judge the whole: "
+        "exit status 0 where all is within, 1 where a test or the total is not, or a shard did not come to its end, "
+        "4 where a file can't be used. The summary goes to standard error.",
+        allow_abbrev=False,
+    )
+    combine.add_argument("reports", nargs="+", metavar="REPORT", help="files that --token-report=json wrote")
+    combine.add_argument(
+        "-o", "--output", metavar="OUT", help="where the joined report goes (default: -, the output)"
+    )
+    combine.add_argument("--markdown", metavar="FILE", help="write it as Markdown too, for a job's summary page")
+    combine.add_argument("--baseline", metavar="FILE", help="hold all tests against this baseline")
+    combine.add_argument(
+        "--tolerance",
+        metavar="PERCENT",
+        help='how far above it a test may go, such as "5%%" (a marker\'s own goes first)',
+    )
+    combine.add_argument("--total-max-cost", metavar="USD", help="fail when all tests together cost more")
+    combine.add_argument("--total-max-tokens", metavar="N", help="fail when all tests together use more")
+    combine.add_argument("--prices", metavar="FILE", help="prices of your own, to price the baseline with")
+    combine.set_defaults(command=combine_reports)
+
+
+def _add_diff(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    diff = commands.add_parser(
+        "diff",
+        help="show what changed between two JSON reports",
+        description="Show which tests cost more or less than before, the biggest change first, with the totals. "
+        "The Markdown begins with a marker by which a job finds the comment that it wrote before.",
+        allow_abbrev=False,
+    )
+    diff.add_argument("old", metavar="OLD", help="the report to compare with, for example of the main branch")
+    diff.add_argument("new", metavar="NEW", help="the report of the change")
+    diff.add_argument("--format", choices=("text", "markdown"), default="text", help="default: text")
+    diff.set_defaults(command=show_difference)
+
+
+def _add_prices(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     prices = commands.add_parser(
         "prices",
         help="show a model's list prices, or where prices come from",
@@ -122,22 +153,32 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     prices.add_argument("model", nargs="?", metavar="MODEL", help="for example gpt-4o-mini or azure:gpt-4o")
-    prices.add_argument("--prices", metavar="FILE", help="prices of your own, as the ini option token_prices names")
-    prices.add_argument("--date", metavar="YYYY-MM-DD", help="the day whose list prices hold")
+    _add_price_options(prices)
     prices.set_defaults(command=show_prices)
-    return parser
 
 
-def _money(amount: Decimal) -> str:
-    """At least two decimals, and as many more as there are."""
-    trimmed = amount.normalize()
-    return format(trimmed if -int(trimmed.as_tuple().exponent) > 2 else trimmed.quantize(Decimal("0.01")), "f")  # noqa: PLR2004 - cents
+def _add_reprice(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    reprice = commands.add_parser(
+        "reprice",
+        help="say what a run would cost on another model",
+        description="Say what the same tokens would cost on another model. The network is never asked.",
+        allow_abbrev=False,
+    )
+    reprice.add_argument("report", metavar="REPORT", help="a file that --token-report=json wrote")
+    reprice.add_argument("--as", dest="model", metavar="MODEL", required=True, help="for example gpt-4o-mini")
+    _add_price_options(reprice)
+    reprice.set_defaults(command=show_repriced)
 
 
-def _text(lines: Sequence[str]) -> str:
-    return "".join(f"{_printable(line)}\n" for line in lines)
+def _add_price_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prices", metavar="FILE", help="prices of your own, as the ini option token_prices names")
+    parser.add_argument("--date", metavar="YYYY-MM-DD", help="the day whose list prices hold")
 
 
-def _printable(line: str) -> str:
-    """The line as any terminal can show it."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in line)
+def _write(stream: TextIO, text: str) -> None:
+    """Write to a stream of any encoding; what it can't take is written as an escape."""
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        encoding = stream.encoding
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))

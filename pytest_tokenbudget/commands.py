@@ -1,0 +1,201 @@
+"""What the command line's words do: files in, text out. Nothing is written before everything was read and judged."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from pytest_tokenbudget import baseline as baselines
+from pytest_tokenbudget.budget import parse_count, parse_tolerance, parse_usd
+from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.files import write_atomically
+from pytest_tokenbudget.pricing import PriceBook, PriceOverrides, load_price_file, parse_price_date
+from pytest_tokenbudget.report.reading import load
+from pytest_tokenbudget.report.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_tokenbudget.summary import Summary
+
+Value = TypeVar("Value")
+_STDOUT = "-"
+
+
+class Combined(NamedTuple):
+    """What ``combine`` made.
+
+    Attributes:
+        printed: the report, where it goes to standard output.
+        said: the summary for people.
+        failed: whether the run is not within.
+    """
+
+    printed: str
+    said: str
+    failed: bool
+
+
+def prices_of(model: str | None, *, prices: str | None, day: str | None) -> str:
+    """The rates of one model, or where the prices come from.
+
+    Raises:
+        ConfigurationError: the price file or the day can't be used.
+        UnpricedModelError: the model has no price.
+    """
+    from pytest_tokenbudget.report.price_list import render_prices  # noqa: PLC0415 - one command's own
+
+    return render_prices(_book(prices, day), model)
+
+
+def combine(  # noqa: PLR0913 - the options of a command, all by keyword
+    reports: Sequence[str],
+    *,
+    output: str | None = None,
+    markdown: str | None = None,
+    baseline: str | None = None,
+    tolerance: str | None = None,
+    total_max_cost: str | None = None,
+    total_max_tokens: str | None = None,
+    prices: str | None = None,
+) -> Combined:
+    """Join the reports of shards, judge the whole run, and write it.
+
+    Raises:
+        ConfigurationError: a file or an option can't be used, or the reports don't fit together; nothing is written.
+    """
+    from pytest_tokenbudget.report.document import to_json  # noqa: PLC0415 - one command's own
+    from pytest_tokenbudget.shards import Gate, failures, join, judge  # noqa: PLC0415 - likewise
+
+    gate = Gate(
+        path="" if baseline is None else Path(baseline).as_posix(),
+        tolerance=_option("--tolerance", tolerance, parse_tolerance),
+        total_max_cost=_option("--total-max-cost", total_max_cost, parse_usd),
+        total_max_tokens=_option("--total-max-tokens", total_max_tokens, parse_count),
+        baseline=None if baseline is None else baselines.load(Path(baseline)),
+    )
+    overrides = _overrides(prices)
+    with _no_collection():
+        paths, said = _each_once(reports)
+        loaded = [(str(path), load(path)) for path in paths]
+        joined = join(loaded)
+        said += [f"{name} did not come to its end" for name, summary in loaded if not summary.complete]
+        day = joined.summary.prices["date"]
+        # Both sides of the baseline at the prices of the day that the reports name.
+        book = PriceBook(overrides, None if day is None else parse_price_date(day))
+        summary = judge(joined.summary, gate, book)
+        text = to_json(summary)
+        page = _markdown(summary) if markdown is not None else ""
+        why = failures(summary)
+        said += [*joined.notices, *why]
+        shown = _terminal(summary)
+    if markdown is not None:
+        _save(markdown, page)
+    if output not in (None, _STDOUT):
+        _save(str(output), text)
+        text = ""
+    lines = [*shown, *(f"tokenbudget: {printable(line)}" for line in said)]
+    return Combined(text, "".join(f"{line}\n" for line in lines), bool(why))
+
+
+def difference_of(old: str, new: str, *, markdown: bool) -> str:
+    """What changed between two reports.
+
+    Raises:
+        ConfigurationError: one of them can't be used.
+    """
+    from pytest_tokenbudget.report.difference import compare  # noqa: PLC0415 - one command's own
+    from pytest_tokenbudget.report.difference_text import render_markdown, render_text  # noqa: PLC0415 - likewise
+
+    with _no_collection():
+        difference = compare(load(Path(old)), load(Path(new)))
+        return render_markdown(difference) if markdown else render_text(difference)
+
+
+def repriced(report: str, model: str, *, prices: str | None, day: str | None) -> str:
+    """What a run would cost on another model.
+
+    Raises:
+        ConfigurationError: the report, the price file or the day can't be used.
+        UnpricedModelError: there is no price for that model.
+    """
+    from pytest_tokenbudget.report.repricing import render_repriced  # noqa: PLC0415 - one command's own
+    from pytest_tokenbudget.repricing import reprice  # noqa: PLC0415 - likewise
+
+    book = _book(prices, day)
+    with _no_collection():
+        summary = load(Path(report))
+        total, rows = reprice(summary, model, book)
+    table = book.describe()
+    source = f"{table['source']} {table['version']}, list prices of {table['date']}"
+    return render_repriced(total, rows, model=model, source=source, complete=summary.complete)
+
+
+def _book(prices: str | None, day: str | None) -> PriceBook:
+    return PriceBook(_overrides(prices), None if day is None else parse_price_date(day))
+
+
+def _overrides(prices: str | None) -> PriceOverrides:
+    return PriceOverrides() if prices is None else load_price_file(Path(prices))
+
+
+def _option(name: str, text: str | None, parse: Callable[[object], Value]) -> Value | None:
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{name}={printable(text)} is not allowed; it must be {error}") from None
+
+
+def _each_once(reports: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The files, each once: two patterns of a shell may name the same one, whose usage must not count twice."""
+    paths: dict[Path, Path] = {}
+    said = []
+    for report in reports:
+        path = Path(report)
+        try:
+            file = path.resolve()
+        except (OSError, ValueError):
+            file = path  # reading it will say why
+        if file in paths:
+            said.append(f"{report} is named twice, and taken once")
+        else:
+            paths[file] = path
+    return list(paths.values()), sorted(said)
+
+
+def _markdown(summary: Summary) -> str:
+    from pytest_tokenbudget.report.markdown import render_markdown  # noqa: PLC0415 - only when asked for
+
+    return render_markdown(summary)
+
+
+def _terminal(summary: Summary) -> list[str]:
+    from pytest_tokenbudget.report.terminal import render_terminal  # noqa: PLC0415 - one command's own
+
+    width = shutil.get_terminal_size().columns
+    return [line.text for line in render_terminal(summary, width=width)]
+
+
+def _save(path: str, text: str) -> None:
+    try:
+        write_atomically(Path(path), text.encode("utf-8", "backslashreplace"))
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise ConfigurationError(f"{path} can't be written: {reason}") from error
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let the garbage collector rest: millions of small objects that all live would be walked again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,179 @@
+"""What changed between two runs: the tests and fixtures whose figures moved, and the totals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_tokenbudget.record import Tally, UsageRecord
+from pytest_tokenbudget.summary import EXACT, fixture_title, tally_of
+from pytest_tokenbudget.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+
+    from pytest_tokenbudget.record import ModelTokens, SharedRecord
+    from pytest_tokenbudget.summary import PriceTable, Summary
+
+NOTHING = Tally(usage=Usage())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One test or fixture in one of the two runs.
+
+    Attributes:
+        tally: what it used.
+        models: its tokens by model.
+        verdict: what its budget said; empty for a fixture.
+        baseline: how it stood against the baseline; empty where it was not compared.
+    """
+
+    tally: Tally
+    models: Mapping[str, ModelTokens]
+    verdict: str = ""
+    baseline: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One test or fixture that is not what it was.
+
+    Attributes:
+        subject: the test's node id, or the fixture with its scope.
+        before: what it was; ``None`` where it is new.
+        after: what it is; ``None`` where it is gone.
+    """
+
+    subject: str
+    before: Side | None
+    after: Side | None
+
+    @property
+    def was(self) -> Tally:
+        """What it used before; nothing where it is new."""
+        return NOTHING if self.before is None else self.before.tally
+
+    @property
+    def now(self) -> Tally:
+        """What it uses now; nothing where it is gone."""
+        return NOTHING if self.after is None else self.after.tally
+
+    @property
+    def moved(self) -> bool:
+        """Whether a figure differs, and not its verdict alone."""
+        return figures(self.was) != figures(self.now) or (
+            self.before is not None and self.after is not None and self.before.models != self.after.models
+        )
+
+    @property
+    def rejudged(self) -> bool:
+        """Whether a test that both runs know has another verdict."""
+        return (
+            self.before is not None
+            and self.after is not None
+            and (self.before.verdict, self.before.baseline) != (self.after.verdict, self.after.baseline)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Two runs beside each other; the biggest change in cost comes first, then in tokens, then by name.
+
+    Attributes:
+        before: what the old run used in all.
+        after: what the new run used in all.
+        changed: tests and fixtures in both runs whose figures moved.
+        rejudged: tests in both runs whose verdict is another one.
+        new: tests and fixtures of the new run alone.
+        gone: tests and fixtures of the old run alone.
+        unpriced: tests and fixtures of the new run with a model that has no price.
+        unmeasured: tests and fixtures of the new run with requests whose usage nobody knows.
+        prices: the two price tables, where they differ.
+        incomplete: which of the runs did not come to its end.
+    """
+
+    before: Tally
+    after: Tally
+    changed: tuple[Change, ...]
+    rejudged: tuple[Change, ...]
+    new: tuple[Change, ...]
+    gone: tuple[Change, ...]
+    unpriced: tuple[Change, ...]
+    unmeasured: tuple[Change, ...]
+    prices: tuple[PriceTable, PriceTable] | None
+    incomplete: tuple[str, ...]
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is nothing to tell."""
+        return not (
+            self.changed or self.rejudged or self.new or self.gone or self.prices is not None or self.incomplete
+        )
+
+
+def compare(old: Summary, new: Summary) -> Difference:
+    """Put two runs beside each other.
+
+    Whether a request was replayed or live makes no difference, nor does the order in which tests ran.
+    """
+    was, now = _sides(old), _sides(new)
+    changes = sorted(
+        (
+            Change(subject=key[1], before=was.get(key), after=now.get(key))
+            for key in dict.fromkeys((*was, *now))
+        ),
+        key=_size,
+    )  # fmt: skip
+    both = [each for each in changes if each.before is not None and each.after is not None]
+    return Difference(
+        before=old.total,
+        after=new.total,
+        changed=tuple(each for each in both if each.moved),
+        rejudged=tuple(each for each in both if each.rejudged),
+        new=tuple(each for each in changes if each.before is None),
+        gone=tuple(each for each in changes if each.after is None),
+        unpriced=tuple(each for each in changes if each.now.unpriced_models),
+        unmeasured=tuple(each for each in changes if each.now.usage.unmeasured_requests),
+        prices=(old.prices, new.prices) if old.prices != new.prices else None,
+        incomplete=tuple(name for name, run in (("old", old), ("new", new)) if not run.complete),
+    )
+
+
+def cost_change(before: Tally, after: Tally) -> Decimal:
+    """By how many USD the known cost moved, exact."""
+    return EXACT.subtract(after.known_cost, before.known_cost)
+
+
+def figures(tally: Tally) -> tuple[object, ...]:
+    """All of a tally that a reader can see move; what was spent is not among it."""
+    return tally.usage, tally.cost, tally.known_cost, tally.unpriced_models
+
+
+def _sides(summary: Summary) -> dict[tuple[str, str], Side]:
+    """Tests and fixtures by kind and name; a fixture may bear a test's name."""
+    sides = {("test", record.nodeid): _side(record) for record in summary.tests}
+    sides |= {("fixture", fixture_title(each)): _shared_side(each) for each in summary.shared}
+    return sides
+
+
+def _side(record: UsageRecord) -> Side:
+    return Side(
+        tally=tally_of(record.calls, cache_hits=record.cache_hits),
+        models=record.models,
+        verdict=record.verdict,
+        baseline="" if record.baseline is None else record.baseline.status,
+    )
+
+
+def _shared_side(record: SharedRecord) -> Side:
+    return Side(
+        tally=tally_of(record.calls, cache_hits=record.cache_hits),
+        models=UsageRecord(nodeid="", calls=record.calls).models,
+    )
+
+
+def _size(change: Change) -> tuple[Decimal, int, str]:
+    tokens = change.now.usage.total_tokens - change.was.usage.total_tokens
+    return cost_change(change.was, change.now).copy_abs().copy_negate(), -abs(tokens), change.subject

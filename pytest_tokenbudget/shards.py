@@ -1,0 +1,258 @@
+"""The reports of a run that CI split into shards, as one run: joined, and judged over all of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_tokenbudget import baseline as baselines
+from pytest_tokenbudget.budget import Violation, verdict_of
+from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.summary import BaselineSummary, Summary, merge, tally_of
+from pytest_tokenbudget.usage import ModelCall, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_tokenbudget.baseline import Baseline
+    from pytest_tokenbudget.pricing import PriceBook
+    from pytest_tokenbudget.record import BaselineResult, ModelTokens, Tally, UsageRecord
+
+_SEVERITY = {"over": 3, "unmeasured": 2, "within": 1, "none": 0}
+_EXCUSED = ("skipped", "xfailed")
+"""Outcomes that a verdict leaves as they are."""
+
+
+class Joined(NamedTuple):
+    """Several reports as one.
+
+    Attributes:
+        summary: the run.
+        notices: what the user should know about the joining, each one line.
+    """
+
+    summary: Summary
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What the joined run is held against.
+
+    Attributes:
+        path: the baseline file, as the user names it.
+        baseline: what it holds; ``None`` leaves the shards' own judgement.
+        tolerance: as a fraction, for tests whose budget sets none; ``None`` keeps the shards' judgement of a test
+            wherever they held it against the same entry, since only they know what the ini file says.
+        total_max_cost: USD that the run may cost.
+        total_max_tokens: tokens that the run may use.
+    """
+
+    path: str = ""
+    baseline: Baseline | None = None
+    tolerance: Decimal | None = None
+    total_max_cost: Decimal | None = None
+    total_max_tokens: int | None = None
+
+
+def join(reports: Sequence[tuple[str, Summary]]) -> Joined:
+    """Make one run of its shards' reports; neither their order nor their grouping matters.
+
+    Of a test that several reports list the worst record stands: the one whose budget or baseline does not hold, else
+    the dearest. Which one is the newest can't be told, and a gate must not open because a test ran twice. A report
+    in which no model was called says nothing about prices, so that its price table need not be the others'.
+
+    Args:
+        reports: each with the name by which the user knows it.
+
+    Raises:
+        ConfigurationError: they were priced with different tables, so that their costs do not add up.
+        ValueError: there is none.
+    """
+    if len(reports) == 1:
+        return Joined(reports[0][1], ())
+    summaries = _priced_alike(reports)
+    merged = merge(summaries)
+    tests, notices = _each_once(merged.tests)
+    priced = sorted({json.dumps(each.prices["overrides"]) for each in summaries if _calls(each)})
+    if len(priced) > 1:
+        notices = (*notices, f"the reports were made with different prices of your own: {', '.join(priced)}")
+    return Joined(replace(merged, tests=tests), notices)
+
+
+def judge(summary: Summary, gate: Gate, book: PriceBook) -> Summary:
+    """The same run, held against a baseline and the limits on its total."""
+    if gate.baseline is not None:
+        summary = _held_against(summary, gate.path, gate.baseline, gate.tolerance, book)
+    return replace(summary, run_violations=judge_total(summary.total, gate.total_max_cost, gate.total_max_tokens))
+
+
+def judge_total(tally: Tally, max_cost: Decimal | None, max_tokens: int | None) -> tuple[Violation, ...]:
+    """Hold the total of a run against its limits; a total that is not known holds none."""
+    found = []
+    limit = "token_total_max_cost"
+    if max_cost is not None and tally.known_cost > max_cost:
+        found.append(Violation(limit=limit, allowed=max_cost, used=tally.known_cost))
+    elif max_cost is not None and tally.cost is None:
+        unknown = ", ".join(tally.unpriced_models) or "; ".join(tally.unmeasured_reasons)
+        found.append(Violation(limit=limit, allowed=max_cost, reason=f"the run's cost is not known: {unknown}"))
+    limit = "token_total_max_tokens"
+    if max_tokens is not None and tally.usage.total_tokens > max_tokens:
+        found.append(Violation(limit=limit, allowed=max_tokens, used=tally.usage.total_tokens))
+    elif max_tokens is not None and tally.usage.unmeasured_requests:
+        unknown = "; ".join(tally.unmeasured_reasons)
+        found.append(Violation(limit=limit, allowed=max_tokens, reason=f"the run's tokens are not known: {unknown}"))
+    return tuple(found)
+
+
+def failures(summary: Summary) -> tuple[str, ...]:
+    """Why the run fails, each one line without figures; empty where all is within."""
+    found = []
+    if not summary.complete:
+        found.append("the run is not complete")
+    judged = [record for record in summary.tests if record.outcome not in _EXCUSED]
+    for verdict, words in (("over", "over budget"), ("unmeasured", "not measured")):
+        if count := sum(record.verdict == verdict for record in judged):
+            found.append(f"{_tests(count)} {words}")
+    excused = {record.nodeid for record in summary.tests if record.outcome in _EXCUSED}
+    if summary.baseline is not None and (over := set(summary.baseline.over) - excused):
+        found.append(f"{_tests(len(over))} over the baseline")
+    if count := sum(
+        bool(record.drift or record.blocked) and record.outcome in ("failed", "error") for record in judged
+    ):
+        found.append(f"{_tests(count)} failed for want of a recording")
+    if summary.run_violations:
+        found.append("the run's total is over its limit, or not known")
+    return tuple(found)
+
+
+def _tests(count: int) -> str:
+    return "1 test is" if count == 1 else f"{count:,} tests are"
+
+
+def _priced_alike(reports: Sequence[tuple[str, Summary]]) -> list[Summary]:
+    tables: dict[tuple[str, str, str], list[str]] = {}
+    for name, summary in reports:
+        if _calls(summary):
+            tables.setdefault(_table(summary), []).append(name)
+    if len(tables) > 1:
+        told = "; ".join(
+            f"{' '.join(filter(None, table))} in {', '.join(sorted(names))}"
+            for table, names in sorted(tables.items())
+        )
+        raise ConfigurationError(
+            f"the reports were priced with different tables, so their costs do not add up: {told}"
+        )
+    table = max(tables or [_table(summary) for _, summary in reports])
+    source, version, day = table
+    return [
+        replace(
+            summary, prices={**summary.prices, "source": source, "version": version, "date": day or None}
+        )
+        for _, summary in reports
+    ]  # fmt: skip
+
+
+def _table(summary: Summary) -> tuple[str, str, str]:
+    return summary.prices["source"], summary.prices["version"], summary.prices["date"] or ""
+
+
+def _calls(summary: Summary) -> bool:
+    return any(part.calls for part in summary.tests) or any(part.calls for part in summary.shared)
+
+
+def _each_once(records: Sequence[UsageRecord]) -> tuple[tuple[UsageRecord, ...], tuple[str, ...]]:
+    """The worst record of each test, and a line for each that was in more than one report."""
+    times = Counter(record.nodeid for record in records)
+    if len(times) == len(records):
+        return tuple(records), ()
+    worst: dict[str, UsageRecord] = {}
+    for record in records:
+        known = worst.get(record.nodeid)
+        if known is None or _badness(record) > _badness(known):
+            worst[record.nodeid] = record
+    notices = tuple(
+        f"{nodeid} is in {count} reports: the worst of its results stands"
+        for nodeid, count in sorted(times.items())
+        if count > 1
+    )
+    return tuple(worst.values()), notices
+
+
+def _badness(record: UsageRecord) -> tuple[int, bool, bool, Decimal, int, str]:
+    tally = tally_of(record.calls, cache_hits=record.cache_hits)
+    return (
+        _SEVERITY[record.verdict],
+        record.baseline is not None and record.baseline.status == "over",
+        tally.cost is None,
+        tally.known_cost,
+        tally.usage.total_tokens,
+        json.dumps(record.to_dict(), sort_keys=True),
+    )
+
+
+def _held_against(
+    summary: Summary, path: str, baseline: Baseline, tolerance: Decimal | None, book: PriceBook
+) -> Summary:
+    tests = tuple(_compared(record, baseline, tolerance, book) for record in summary.tests)
+    status: dict[str, list[str]] = {"new": [], "over": [], "improved": []}
+    for record in tests:
+        if record.baseline is not None and record.baseline.status in status:
+            status[record.baseline.status].append(record.nodeid)
+    # Of a run that was cut off nobody knows which tests it would have had.
+    stale = baselines.stale(baseline, (record.nodeid for record in tests)) if summary.complete else ()
+    return replace(
+        summary,
+        tests=tests,
+        baseline=BaselineSummary(
+            path=path, **{name: tuple(sorted(nodeids)) for name, nodeids in status.items()}, stale=stale
+        ),
+    )
+
+
+def _compared(record: UsageRecord, baseline: Baseline, tolerance: Decimal | None, book: PriceBook) -> UsageRecord:
+    entry = baseline.tests.get(record.nodeid)
+    known = record.baseline
+    if known is not None and tolerance is None and known.models == entry:
+        return record
+    others = tuple(each for each in record.violations if not each.limit.startswith("baseline"))
+    if (entry is None and not record.calls) or (
+        not record.calls and not record.cache_hits and record.outcome not in ("passed", "failed", "xpassed")
+    ):
+        # Nothing to compare: no entry and no usage, or a test that never came to its call.
+        return _judged(record, others, None)
+    own = None if record.budget is None else record.budget.tolerance
+    allowed = next(each for each in (own, tolerance, Decimal(0)) if each is not None)
+    models = record.models
+    providers = {call.model: call.provider for call in record.calls}
+
+    def price(model: str, tokens: ModelTokens) -> Decimal | None:
+        return _price_sum(book, providers.get(model, ""), model, tokens)
+
+    result = baselines.compare(models, entry, tolerance=allowed, price=price)
+    found = (*others, *baselines.violations(result, models, tolerance=allowed, price=price))
+    if result.status == "new":
+        # The shard's own word where the ini file says that a test without an entry fails.
+        found = (*found, *(each for each in record.violations if each.limit == "baseline"))
+    return _judged(record, found, result)
+
+
+def _judged(
+    record: UsageRecord, violations: tuple[Violation, ...], result: BaselineResult | None
+) -> UsageRecord:  # fmt: skip
+    verdict = record.verdict if violations == record.violations else verdict_of(record.budget, violations)
+    return replace(record, violations=violations, baseline=result, verdict=verdict)
+
+
+def _price_sum(book: PriceBook, provider: str, model: str, tokens: ModelTokens) -> Decimal | None:
+    usage = Usage(
+        requests=tokens.requests,
+        input_tokens=tokens.input,
+        cached_input_tokens=tokens.cached,
+        cache_write_tokens=tokens.cache_write,
+        output_tokens=tokens.output,
+    )
+    return book.cost(ModelCall(model=model, provider=provider, usage=usage))
