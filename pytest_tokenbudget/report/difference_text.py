@@ -67,7 +67,7 @@ def render_text(difference: Difference) -> str:
     """The difference for a terminal, every test that changed; one line where nothing did."""
     if difference.silent:
         return f"{NO_CHANGE}\n"
-    lines = list(_caveats(difference))
+    lines = [printable(line) for line in _caveats(difference)]
     lines += align([("", *_HEADER), ("total", *_cells(difference.before, difference.after))], rights=())
     for section in _sections(difference):
         lines += ["", f"{section.title} ({len(section.rows) + len(section.notes):,})"]
