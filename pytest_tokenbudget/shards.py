@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import Violation, verdict_of
-from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.errors import ConfigurationError, UnmeasuredUsageError, UnpricedModelError
 from pytest_tokenbudget.summary import BaselineSummary, Summary, merge, tally_of
-from pytest_tokenbudget.usage import ModelCall, Usage
+from pytest_tokenbudget.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -255,4 +255,7 @@ def _price_sum(book: PriceBook, provider: str, model: str, tokens: ModelTokens) 
         cache_write_tokens=tokens.cache_write,
         output_tokens=tokens.output,
     )
-    return book.cost(ModelCall(model=model, provider=provider, usage=usage))
+    try:
+        return book.price_usage(usage, model=model, provider=provider)
+    except (UnpricedModelError, UnmeasuredUsageError):
+        return None

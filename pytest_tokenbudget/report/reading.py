@@ -8,31 +8,41 @@ a total was edited must not pass for the run's.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from datetime import date
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.budget import LIMIT_NAMES, Budget, Violation
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.record import BaselineResult, ModelTokens, SharedRecord, UsageRecord
 from pytest_tokenbudget.report.document import NAME, SCHEMA
+from pytest_tokenbudget.report.shapes import (
+    MAX_COUNT,
+    as_amount,
+    as_array,
+    as_count,
+    as_figure,
+    as_flag,
+    as_known_amount,
+    as_object,
+    as_text,
+    as_texts,
+    as_word,
+    check_keys,
+    check_once,
+)
 from pytest_tokenbudget.report.text import printable
 from pytest_tokenbudget.strict_json import Fault, kind, parse, read_regular, show
 from pytest_tokenbudget.summary import BaselineSummary, PriceTable, Summary, tally_of
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
+    from decimal import Decimal
     from pathlib import Path
 
     from pytest_tokenbudget.record import Tally
 
 MAX_BYTES = 256 * 1024 * 1024
 """A report of 250,000 tests is smaller; a larger file is another file."""
-MAX_COUNT = 10**15
-"""No run uses more tokens; a larger number is no count."""
-MAX_DIGITS = 100
-"""Digits of an amount of money: sums are exact to that many."""
 
 _OUTCOMES = frozenset({"passed", "failed", "error", "skipped", "xfailed", "xpassed"})
 _VERDICTS = frozenset({"within", "over", "unmeasured", "none"})
@@ -47,6 +57,8 @@ _TOP = frozenset(
 _TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 _COUNTS = ("requests", *_TOKENS, "total_tokens", "cache_hits", "estimated_requests", "unmeasured_requests")
 _USAGE = frozenset({*_COUNTS, "cost_usd", "spent_usd", "unpriced_models"})
+_PLAIN_TYPES = [*[int] * 7, str, str, int, int, int, list]
+"""Of a usage as ``to_json`` writes it; True and 1.0 are equal to 1, and no counts."""
 _TEST = frozenset({"nodeid", "outcome", "verdict", "budget", "violations", "baseline", "usage", "calls"})
 _SHARED = frozenset({"fixture", "scope", "usage", "calls"})
 _CALL = frozenset(
@@ -68,7 +80,6 @@ _ENTRY_MODEL = frozenset({"requests", "input", "cached", "cache_write", "output"
 _BASELINE = frozenset({"path", "new", "over", "improved", "stale"})
 _NOTES = ("drift", "unplayed", "blocked")
 
-_AMOUNT = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
 _VERSION = re.compile(re.escape(SCHEMA.rpartition("/")[0]) + r"/([0-9]{1,9})", re.ASCII)
 
@@ -102,30 +113,30 @@ def _summary(data: Any) -> Summary:
     if not isinstance(data, dict):
         raise Fault(f"must hold a JSON object, not {kind(data)}")
     _check_schema(data)
-    _keys(data, _TOP, "the report")
-    plugin = _object(data["plugin"], frozenset({"name", "version"}), "plugin")
+    check_keys(data, _TOP, "the report")
+    plugin = as_object(data["plugin"], frozenset({"name", "version"}), "plugin")
     if plugin["name"] != NAME:
         raise Fault(f"was made by {show(plugin['name'])}, not by {NAME}")
-    created = _text(data["created"], "created")
+    created = as_text(data["created"], "created")
     if not _INSTANT.fullmatch(created):
         raise Fault(f"created = {show(created)}, where a time such as 2026-11-22T10:00:00Z is expected")
     notes = _notes(data)
     calls: dict[tuple[str, str], list[ModelCall]] = {}
-    tests = tuple(_test(test, notes, calls) for test in _array(data["tests"], "tests"))
-    _once("tests", [test.nodeid for test in tests])
+    tests = tuple(_test(test, notes, calls) for test in as_array(data["tests"], "tests"))
+    check_once("tests", [test.nodeid for test in tests])
     if unlisted := sorted({nodeid for each in notes.values() for nodeid in each} - {test.nodeid for test in tests}):
         raise Fault(f"has notes on the test {show(unlisted[0])}, which it does not list")
-    shared = tuple(_shared(each, calls) for each in _array(data["shared"], "shared"))
-    _once("shared", [f"{each.fixture} ({each.scope})" for each in shared])
+    shared = tuple(_shared(each, calls) for each in as_array(data["shared"], "shared"))
+    check_once("shared", [f"{each.fixture} ({each.scope})" for each in shared])
     summary = Summary(
-        plugin_version=_text(plugin["version"], "plugin.version"),
+        plugin_version=as_text(plugin["version"], "plugin.version"),
         created=created,
-        complete=_flag(data["complete"], "complete"),
+        complete=as_flag(data["complete"], "complete"),
         prices=_prices(data["prices"]),
         tests=tests,
         shared=shared,
         baseline=None if data["baseline"] is None else _baseline(data["baseline"]),
-        unused_cassettes=_texts(data["unused_cassettes"], "unused_cassettes"),
+        unused_cassettes=as_texts(data["unused_cassettes"], "unused_cassettes"),
     )
     _check_sums(data, summary, calls)
     return summary
@@ -147,9 +158,9 @@ def _check_sums(data: dict[str, Any], summary: Summary, calls: dict[tuple[str, s
     """The document's own sums must be those of its calls."""
     _same(data["total"], summary.total, "total", hits=True)
     named = set()
-    for row in _array(data["models"], "models"):
-        _object(row, frozenset({"provider", "model", "usage"}), "models")
-        key = (_text(row["provider"], "models.provider"), _text(row["model"], "models.model"))
+    for row in as_array(data["models"], "models"):
+        as_object(row, frozenset({"provider", "model", "usage"}), "models")
+        key = (as_text(row["provider"], "models.provider"), as_text(row["model"], "models.model"))
         if key in named or key not in calls:
             raise Fault(f"lists the model {show(key[1])} {'twice' if key in named else 'and no call of it'}")
         named.add(key)
@@ -160,23 +171,50 @@ def _check_sums(data: dict[str, Any], summary: Summary, calls: dict[tuple[str, s
 
 def _same(found: Any, tally: Tally, place: str, *, hits: bool = False) -> int:
     """Hold a usage against the sum of its calls; returns its cache hits, which no call of a test tells."""
-    usage = _object(found, _USAGE, f"{place}: usage")
+    usage = as_object(found, _USAGE, f"{place}: usage")
     summed = tally.usage
     for name in _COUNTS:
-        count = _count(usage[name], f"{place}: {name}")
+        count = as_count(usage[name], f"{place}: {name}")
         if count != getattr(summed, name) and (hits or name != "cache_hits"):
             expected = getattr(summed, name)
             raise Fault(f"contradicts itself: {place}: {name} is {count}, and its calls make {expected}")
     for name, expected_usd in (("cost_usd", tally.cost), ("spent_usd", tally.spent)):
-        amount = _amount(usage[name], f"{place}: {name}")
+        amount = as_amount(usage[name], f"{place}: {name}")
         if amount != expected_usd:
             raise Fault(
                 f"contradicts itself: {place}: {name} is {show(usage[name])}, and its calls make "
                 f"{'null' if expected_usd is None else format(expected_usd, 'f')}"
             )
-    if _texts(usage["unpriced_models"], f"{place}: unpriced_models") != tally.unpriced_models:
+    if as_texts(usage["unpriced_models"], f"{place}: unpriced_models") != tally.unpriced_models:
         raise Fault(f"contradicts itself: {place}: unpriced_models are not those of its calls")
     return int(usage["cache_hits"])
+
+
+def _cache_hits(data: dict[str, Any], own: tuple[ModelCall, ...], place: str) -> int:
+    """The cache hits of a test or fixture, whose usage must be the sum of its calls."""
+    usage = data["usage"]
+    if len(own) == 1 and own[0].cost is not None and type(usage) is dict and _is_that_call(usage, data["calls"][0]):
+        return int(usage["cache_hits"])
+    return _same(usage, tally_of(own), place)
+
+
+def _is_that_call(usage: dict[str, Any], call: dict[str, Any]) -> bool:
+    """Whether the sum is plainly its only call: most tests make one, and adding it up would take as long as all else.
+
+    A ``False`` means no more than that it has to be added up.
+    """
+    cost, hits = call["cost_usd"], usage.get("cache_hits")
+    return usage == {
+        "requests": 1,
+        **{name: call[name] for name in _TOKENS},
+        "total_tokens": call["total_tokens"],
+        "cost_usd": cost,
+        "spent_usd": "0" if call["replayed"] else cost,
+        "cache_hits": hits,
+        "estimated_requests": int(call["source"] == "estimate"),
+        "unmeasured_requests": 0,
+        "unpriced_models": [],
+    } and [*map(type, usage.values())] == _PLAIN_TYPES and 0 <= usage["cache_hits"] <= MAX_COUNT  # fmt: skip
 
 
 def _notes(data: dict[str, Any]) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -184,27 +222,27 @@ def _notes(data: dict[str, Any]) -> dict[str, dict[str, tuple[str, ...]]]:
     notes: dict[str, dict[str, tuple[str, ...]]] = {}
     for name in _NOTES:
         said = notes[name] = {}
-        for note in _array(data[name], name):
-            _object(note, frozenset({"nodeid", "message"}), name)
-            nodeid = _text(note["nodeid"], f"{name}: nodeid")
-            said[nodeid] = (*said.get(nodeid, ()), _text(note["message"], f"{name}: message"))
+        for note in as_array(data[name], name):
+            as_object(note, frozenset({"nodeid", "message"}), name)
+            nodeid = as_text(note["nodeid"], f"{name}: nodeid")
+            said[nodeid] = (*said.get(nodeid, ()), as_text(note["message"], f"{name}: message"))
     return notes
 
 
 def _test(
     data: Any, notes: dict[str, dict[str, tuple[str, ...]]], calls: dict[tuple[str, str], list[ModelCall]]
 ) -> UsageRecord:
-    test = _object(data, _TEST, "tests")
-    nodeid = _text(test["nodeid"], "tests: nodeid")
+    test = as_object(data, _TEST, "tests")
+    nodeid = as_text(test["nodeid"], "tests: nodeid")
     own = _calls(test["calls"], nodeid, calls)
     return UsageRecord(
         nodeid=nodeid,
-        outcome=_word(test["outcome"], _OUTCOMES, nodeid, "outcome"),
-        verdict=_word(test["verdict"], _VERDICTS, nodeid, "verdict"),
+        outcome=as_word(test["outcome"], _OUTCOMES, nodeid, "outcome"),
+        verdict=as_word(test["verdict"], _VERDICTS, nodeid, "verdict"),
         calls=own,
-        cache_hits=_same(test["usage"], tally_of(own), nodeid),
+        cache_hits=_cache_hits(test, own, nodeid),
         budget=None if test["budget"] is None else _budget(test["budget"], nodeid),
-        violations=tuple(_violation(each, nodeid) for each in _array(test["violations"], nodeid)),
+        violations=tuple(_violation(each, nodeid) for each in as_array(test["violations"], nodeid)),
         baseline=None if test["baseline"] is None else _entry(test["baseline"], nodeid),
         drift=notes["drift"].get(nodeid, ()),
         blocked=notes["blocked"].get(nodeid, ()),
@@ -213,45 +251,45 @@ def _test(
 
 
 def _shared(data: Any, calls: dict[tuple[str, str], list[ModelCall]]) -> SharedRecord:
-    shared = _object(data, _SHARED, "shared")
-    fixture = _text(shared["fixture"], "shared: fixture")
+    shared = as_object(data, _SHARED, "shared")
+    fixture = as_text(shared["fixture"], "shared: fixture")
     place = f"the fixture {show(fixture)}"
     own = _calls(shared["calls"], place, calls)
     return SharedRecord(
         fixture=fixture,
-        scope=_text(shared["scope"], "shared: scope"),
+        scope=as_text(shared["scope"], "shared: scope"),
         calls=own,
-        cache_hits=_same(shared["usage"], tally_of(own), place),
+        cache_hits=_cache_hits(shared, own, place),
     )
 
 
 def _calls(data: Any, place: str, calls: dict[tuple[str, str], list[ModelCall]]) -> tuple[ModelCall, ...]:
-    own = tuple(_call(each, place) for each in _array(data, place))
+    own = tuple(_call(each, place) for each in as_array(data, place))
     for call in own:
         calls.setdefault((call.provider, call.model), []).append(call)
     return own
 
 
 def _call(data: Any, place: str) -> ModelCall:
-    call = _object(data, _CALL, f"{place}: calls")
+    call = as_object(data, _CALL, f"{place}: calls")
     request_id, parts = call["request_id"], call["parts"]
-    cost = _amount(call["cost_usd"], f"{place}: cost_usd")
+    cost = as_amount(call["cost_usd"], f"{place}: cost_usd")
     usage = _usage(call, place)
     if usage is None and cost is not None:
         raise Fault(f"contradicts itself: {place}: a call has a cost and no usage")
     if parts is not None:
-        for role, tokens in _object(parts, None, f"{place}: parts").items():
-            _word(role, _ROLES, place, "parts")
-            _count(tokens, f"{place}: {role}")
+        for role, tokens in as_object(parts, None, f"{place}: parts").items():
+            as_word(role, _ROLES, place, "parts")
+            as_count(tokens, f"{place}: {role}")
     return ModelCall(
-        model=_text(call["model"], place),
-        provider=_text(call["provider"], place),
-        endpoint=_text(call["endpoint"], place),
+        model=as_text(call["model"], place),
+        provider=as_text(call["provider"], place),
+        endpoint=as_text(call["endpoint"], place),
         usage=usage,
         cost=cost,
-        source=_word(call["source"], _SOURCES, place, "source"),
-        replayed=_flag(call["replayed"], f"{place}: replayed"),
-        request_id=None if request_id is None else _text(request_id, f"{place}: request_id"),
+        source=as_word(call["source"], _SOURCES, place, "source"),
+        replayed=as_flag(call["replayed"], f"{place}: replayed"),
+        request_id=None if request_id is None else as_text(request_id, f"{place}: request_id"),
         parts=parts,
     )
 
@@ -262,144 +300,73 @@ def _usage(call: dict[str, Any], place: str) -> Usage | None:
     if call["total_tokens"] is None and all(count is None for count in counts.values()):
         return None
     for name, count in counts.items():
-        _count(count, f"{place}: {name}")
+        as_count(count, f"{place}: {name}")
     usage = Usage(**counts)
-    if _count(call["total_tokens"], f"{place}: total_tokens") != usage.total_tokens:
+    if as_count(call["total_tokens"], f"{place}: total_tokens") != usage.total_tokens:
         raise Fault(f"contradicts itself: {place}: total_tokens of a call is not its input and output")
     return usage
 
 
 def _budget(data: Any, nodeid: str) -> Budget:
-    limits = _object(data, None, f"{nodeid}: budget")
+    limits = as_object(data, None, f"{nodeid}: budget")
     values: dict[str, int | Decimal] = {}
     for name, value in limits.items():
         if name not in LIMIT_NAMES:
             raise Fault(f"{nodeid}: budget holds the unknown key {show(name)}")
         place = f"{nodeid}: {name}"
-        values[name] = _known_amount(value, place) if name in ("max_cost", "tolerance") else _count(value, place)
+        values[name] = as_known_amount(value, place) if name in ("max_cost", "tolerance") else as_count(value, place)
     return Budget(**values)  # type: ignore[arg-type]
 
 
 def _violation(data: Any, nodeid: str) -> Violation:
-    violation = _object(data, frozenset({"limit", "allowed", "used"}), f"{nodeid}: violations")
+    violation = as_object(data, frozenset({"limit", "allowed", "used"}), f"{nodeid}: violations")
     return Violation(
-        limit=_text(violation["limit"], f"{nodeid}: limit"),
-        allowed=_figure(violation["allowed"], f"{nodeid}: allowed"),
-        used=_figure(violation["used"], f"{nodeid}: used"),
+        limit=as_text(violation["limit"], f"{nodeid}: limit"),
+        allowed=as_figure(violation["allowed"], f"{nodeid}: allowed"),
+        used=as_figure(violation["used"], f"{nodeid}: used"),
     )
 
 
 def _entry(data: Any, nodeid: str) -> BaselineResult:
-    entry = _object(data, _ENTRY, f"{nodeid}: baseline")
+    entry = as_object(data, _ENTRY, f"{nodeid}: baseline")
     tokens, models = entry["total_tokens"], entry["models"]
     return BaselineResult(
-        status=_word(entry["status"], _STATUSES, nodeid, "status"),
-        tokens=None if tokens is None else _count(tokens, f"{nodeid}: baseline: total_tokens"),
-        cost=_amount(entry["cost_usd"], f"{nodeid}: baseline: cost_usd"),
+        status=as_word(entry["status"], _STATUSES, nodeid, "status"),
+        tokens=None if tokens is None else as_count(tokens, f"{nodeid}: baseline: total_tokens"),
+        cost=as_amount(entry["cost_usd"], f"{nodeid}: baseline: cost_usd"),
         models=None
         if models is None
         else {
             model: ModelTokens(
                 **{
-                    name: _count(count, f"{nodeid}: baseline: {name}")
-                    for name, count in _object(counts, _ENTRY_MODEL, f"{nodeid}: baseline").items()
+                    name: as_count(count, f"{nodeid}: baseline: {name}")
+                    for name, count in as_object(counts, _ENTRY_MODEL, f"{nodeid}: baseline").items()
                 }
             )
-            for model, counts in _object(models, None, f"{nodeid}: baseline").items()
+            for model, counts in as_object(models, None, f"{nodeid}: baseline").items()
         },
     )
 
 
 def _baseline(data: Any) -> BaselineSummary:
-    baseline = _object(data, _BASELINE, "baseline")
+    baseline = as_object(data, _BASELINE, "baseline")
     return BaselineSummary(
-        path=_text(baseline["path"], "baseline.path"),
-        **{name: _texts(baseline[name], f"baseline.{name}") for name in ("new", "over", "improved", "stale")},
+        path=as_text(baseline["path"], "baseline.path"),
+        **{name: as_texts(baseline[name], f"baseline.{name}") for name in ("new", "over", "improved", "stale")},
     )
 
 
 def _prices(data: Any) -> PriceTable:
-    prices = _object(data, frozenset(PriceTable.__annotations__), "prices")
+    prices = as_object(data, frozenset(PriceTable.__annotations__), "prices")
     day = prices["date"]
     if day is not None:
         try:
-            date.fromisoformat(_text(day, "prices.date"))
+            date.fromisoformat(as_text(day, "prices.date"))
         except ValueError:
             raise Fault(f"prices.date is {show(day)}, where a day such as 2026-11-18 is expected") from None
     return {
-        "source": _text(prices["source"], "prices.source"),
-        "version": _text(prices["version"], "prices.version"),
+        "source": as_text(prices["source"], "prices.source"),
+        "version": as_text(prices["version"], "prices.version"),
         "date": day,
-        "overrides": list(_texts(prices["overrides"], "prices.overrides")),
+        "overrides": list(as_texts(prices["overrides"], "prices.overrides")),
     }
-
-
-def _once(place: str, names: list[str]) -> None:
-    if len(set(names)) < len(names):
-        raise Fault(f"{place} lists {show(min(name for name, times in Counter(names).items() if times > 1))} twice")
-
-
-def _object(value: Any, keys: frozenset[str] | None, place: str) -> dict[str, Any]:
-    if type(value) is not dict:
-        raise Fault(f"{place} must be an object, not {kind(value)}")
-    if keys is not None and value.keys() != keys:
-        _keys(value, keys, place)
-    return value
-
-
-def _keys(value: dict[str, Any], keys: frozenset[str], place: str) -> None:
-    if missing := sorted(keys - value.keys()):
-        raise Fault(f"{place} lacks {', '.join(missing)}")
-    if unknown := sorted(value.keys() - keys):
-        raise Fault(f"{place} holds the unknown key {show(unknown[0])}")
-
-
-def _array(value: Any, place: str) -> list[Any]:
-    if type(value) is not list:
-        raise Fault(f"{place} must hold an array, not {kind(value)}")
-    return value
-
-
-def _text(value: Any, place: str) -> str:
-    if type(value) is not str:
-        raise Fault(f"{place} must be a string, not {kind(value)}")
-    return value
-
-
-def _texts(value: Any, place: str) -> tuple[str, ...]:
-    return tuple(_text(each, place) for each in _array(value, place))
-
-
-def _flag(value: Any, place: str) -> bool:
-    if type(value) is not bool:
-        raise Fault(f"{place} must be true or false, not {kind(value)}")
-    return value
-
-
-def _count(value: Any, place: str) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_COUNT:
-        raise Fault(f"{place} is {show(value)}, where a whole number from 0 to {MAX_COUNT} is expected")
-    return value
-
-
-def _word(value: Any, allowed: frozenset[str], place: str, name: str) -> Any:
-    """One of the words; ``Any``, since a type checker can't see which ``Literal`` they make up."""
-    if type(value) is not str or value not in allowed:
-        raise Fault(f"{place}: {name} is {show(value)}, where {', '.join(sorted(allowed))} are known")
-    return value
-
-
-def _amount(value: Any, place: str) -> Decimal | None:
-    return None if value is None else _known_amount(value, place)
-
-
-def _known_amount(value: Any, place: str) -> Decimal:
-    if type(value) is not str or len(value) > MAX_DIGITS or not _AMOUNT.fullmatch(value):
-        raise Fault(f'{place} is {show(value)}, where an amount as a string such as "0.0023" is expected')
-    return Decimal(value)
-
-
-def _figure(value: Any, place: str) -> int | Decimal | None:
-    if value is None or type(value) is str:
-        return _amount(value, place)
-    return _count(value, place)
