@@ -78,18 +78,6 @@ class Run:
     around: tuple[UUID, ...] = ()
 
 
-_DISBELIEVED = (
-    "is not a whole number",
-    "is negative",
-    "is absurdly large",
-    "more cached input than input was reported",
-    "more was cached for an hour than was cached",
-)
-"""Ends of the wire's reasons that say more than "nothing was reported": there is a count, and it is wrong.
-
-A provider, or a proxy before it, that counts wrongly is to be noticed, and not to be papered over by an estimate.
-"""
-
 _runs: ContextVar[tuple[UUID, ...]] = ContextVar("pytest_tokenbudget_runs", default=())
 _open_runs: set[UUID] = set()
 _traces: WeakKeyDictionary[Ledger, Traces] = WeakKeyDictionary()
@@ -229,7 +217,7 @@ def _measure(reading: Reading, *, replayed: bool) -> ModelCall:
         reason=reading.reason if reading.usage is None else None,
         prompt=reading.prompt,
     )
-    if reading.usage is not None or (reading.reason or "").endswith(_DISBELIEVED):
+    if reading.usage is not None or reading.impossible:
         return call
     from pytest_tokenbudget.capture.estimate import estimate_usage  # noqa: PLC0415 - tiktoken, only where needed
 

@@ -18,7 +18,13 @@ CORE = {
     *(path.stem for path in ROOT.glob("price_*.py")),
 }  # fmt: skip
 SLOW = {"langchain_core", "vcr", "yaml", "tiktoken", "genai_prices", "httpx", "httpx2", "openai"}
-MAY_BE_SLOW = {"capture.cassette", "capture.cassette_check", "capture.langchain", "capture.drift"}
+MAY_BE_SLOW = {
+    "capture.cassette",
+    "capture.cassette_check",
+    "capture.cassette_file",
+    "capture.langchain",
+    "capture.drift",
+}
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

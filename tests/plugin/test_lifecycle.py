@@ -323,13 +323,7 @@ def test_without_a_terminal_the_report_is_written_and_the_verdict_stands(told, p
         ("pytest_tokenbudget", False),
         ("pytest_tokenbudget", True),
         ("pytest_tokenbudget.plugin", False),
-        pytest.param(
-            "pytest_tokenbudget.plugin",
-            True,
-            marks=pytest.mark.xfail(
-                strict=True, reason="pytest registers the module a second time, by its entry point"
-            ),
-        ),
+        ("pytest_tokenbudget.plugin", True),
     ],
 )
 def test_minus_p_loads_the_plugin_once(told, pytester, monkeypatch, name, autoload):

@@ -272,6 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30  # a connection that nobody uses ends by itself
     disable_nagle_algorithm = True
     server: _Listener
+    _settled = 0  # the number of the bill that is final
     junk_headers: ClassVar[dict[str, str]] = {
         "openai-organization": "org-loopback",
         "openai-processing-ms": "7",
@@ -314,7 +315,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(form, turn)
         except OSError:  # the client hung up, or the server stops
             self.close_connection = True
-            self._settle(turn, complete=False)
+            if self._settled != turn.bill.number:  # else it hung up when all was sent
+                self._settle(turn, complete=False)
 
     def _send(self, form: Format, turn: Turn) -> None:
         answer = turn.answer
@@ -375,6 +377,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _settle(self, turn: Turn, *, complete: bool, reported: bool = False) -> None:
+        self._settled = turn.bill.number
         self.server.model_server.settle(replace(turn.bill, complete=complete, reported=reported))
 
     def _break_off(self) -> None:

@@ -17,22 +17,26 @@ class UncountableError(ValueError):
     """A reported usage that can't be believed; the message says why in a few words."""
 
 
+class ImpossibleError(UncountableError):
+    """There is a count, and it is wrong: to be noticed, and not to be papered over by an estimate."""
+
+
 def read_count(counts: Mapping[str, Any], *names: str) -> int | None:
     """Return the count under the first of ``names`` that is there; ``None`` where all are absent or null.
 
     Raises:
-        UncountableError: it is not a whole number from 0 to below ``MAX_COUNT``.
+        ImpossibleError: it is not a whole number from 0 to below ``MAX_COUNT``.
     """
     for name in names:
         value = counts.get(name)
         if value is None:
             continue
         if type(value) is not int:
-            raise UncountableError(f"{name} is not a whole number")
+            raise ImpossibleError(f"{name} is not a whole number")
         if value < 0:
-            raise UncountableError(f"{name} is negative")
+            raise ImpossibleError(f"{name} is negative")
         if value >= MAX_COUNT:
-            raise UncountableError(f"{name} is absurdly large")
+            raise ImpossibleError(f"{name} is absurdly large")
         return value
     return None
 
@@ -72,13 +76,14 @@ def build_usage(**counts: int | None) -> Usage:
     """Make a usage of counts of one request; absent ones are zero.
 
     Raises:
-        UncountableError: all are zero beside an answer, or a part is larger than its whole.
+        UncountableError: all are zero beside an answer.
+        ImpossibleError: a part is larger than its whole.
     """
     usage = Usage(**{name: count or 0 for name, count in counts.items()})
     if usage.total_tokens == 0:
         raise UncountableError("the reported usage is all zero")
     if usage.cached_input_tokens + usage.cache_write_tokens > usage.input_tokens:
-        raise UncountableError("more cached input than input was reported")
+        raise ImpossibleError("more cached input than input was reported")
     if usage.cache_write_1h_tokens > usage.cache_write_tokens:
-        raise UncountableError("more was cached for an hour than was cached")
+        raise ImpossibleError("more was cached for an hour than was cached")
     return usage

@@ -51,6 +51,7 @@ class Reading:
         request_model: the model as the request named it.
         pending: the answer is only a receipt for background work whose usage comes in a later answer of the same id.
         reason: why there is no usage, in a few words, or ``None``.
+        impossible: usage was reported, and can't be true.
     """
 
     model: str
@@ -64,3 +65,4 @@ class Reading:
     request_model: str = ""
     pending: bool = False
     reason: str | None = None
+    impossible: bool = False

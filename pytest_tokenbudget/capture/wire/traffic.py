@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from pytest_tokenbudget.capture.wire.counts import UncountableError
+from pytest_tokenbudget.capture.wire.counts import ImpossibleError, UncountableError
 from pytest_tokenbudget.capture.wire.encodings import UnreadableError, decode_body
 from pytest_tokenbudget.capture.wire.exchange import Reading
 from pytest_tokenbudget.capture.wire.framing import Event, Frames, parse_frames, parse_json
@@ -151,12 +151,12 @@ def make_reading(  # noqa: PLR0913 - keyword-only, one per field of a reading
     why_none: str = "no usage was reported",
 ) -> Reading:
     """Make the reading of an answer, with the usage that ``measure`` finds or the reason that there is none."""
-    usage, reason = None, traffic.fault
+    usage, reason, impossible = None, traffic.fault, False
     if traffic.fault is None:
         try:
             usage = measure()
         except UncountableError as error:
-            reason = str(error)
+            reason, impossible = str(error), isinstance(error, ImpossibleError)
         else:
             reason = None if usage is not None else why_none
     asked = traffic.request_model if request_model is None else request_model
@@ -172,6 +172,7 @@ def make_reading(  # noqa: PLR0913 - keyword-only, one per field of a reading
         outputs=outputs if traffic.fault is None else None,
         request_model=asked,
         reason=reason,
+        impossible=impossible,
     )
 
 
