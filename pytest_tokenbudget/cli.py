@@ -70,6 +70,7 @@ def combine_reports(words: argparse.Namespace) -> int:
         total_max_cost=words.total_max_cost,
         total_max_tokens=words.total_max_tokens,
         prices=words.prices,
+        verbosity=words.verbose,
     )
     _write(sys.stdout, combined.printed)
     _write(sys.stderr, combined.said)
@@ -128,6 +129,7 @@ def _add_combine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     combine.add_argument("--total-max-cost", metavar="USD", help="fail when all tests together cost more")
     combine.add_argument("--total-max-tokens", metavar="N", help="fail when all tests together use more")
     combine.add_argument("--prices", metavar="FILE", help="prices of your own, to price the baseline with")
+    combine.add_argument("-v", "--verbose", action="count", default=0, help="-vv shows every test and call")
     combine.set_defaults(command=combine_reports)
 
 

@@ -61,6 +61,7 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
     total_max_cost: str | None = None,
     total_max_tokens: str | None = None,
     prices: str | None = None,
+    verbosity: int = 0,
 ) -> Combined:
     """Join the reports of shards, judge the whole run, and write it.
 
@@ -91,7 +92,7 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
         page = _markdown(summary) if markdown is not None else ""
         why = failures(summary)
         said += [*joined.notices, *why]
-        shown = _terminal(summary)
+        shown = _terminal(summary, verbosity)
     if markdown is not None:
         _save(markdown, page)
     if output not in (None, _STDOUT):
@@ -174,11 +175,11 @@ def _markdown(summary: Summary) -> str:
     return render_markdown(summary)
 
 
-def _terminal(summary: Summary) -> list[str]:
+def _terminal(summary: Summary, verbosity: int) -> list[str]:
     from pytest_tokenbudget.report.terminal import render_terminal  # noqa: PLC0415 - one command's own
 
     width = shutil.get_terminal_size().columns
-    return [line.text for line in render_terminal(summary, width=width)]
+    return [line.text for line in render_terminal(summary, width=width, verbosity=verbosity)]
 
 
 def _save(path: str, text: str) -> None:

@@ -77,9 +77,9 @@ def join(reports: Sequence[tuple[str, Summary]]) -> Joined:
     summaries = _priced_alike(reports)
     merged = merge(summaries)
     tests, notices = _each_once(merged.tests)
-    priced = sorted({json.dumps(each.prices["overrides"]) for each in summaries if _calls(each)})
-    if len(priced) > 1:
-        notices = (*notices, f"the reports were made with different prices of your own: {', '.join(priced)}")
+    own = sorted({", ".join(each.prices["overrides"]) or "none" for each in summaries if _calls(each)})
+    if len(own) > 1:
+        notices = (*notices, f"the reports were made with different prices of your own: {' | '.join(own)}")
     return Joined(replace(merged, tests=tests), notices)
 
 

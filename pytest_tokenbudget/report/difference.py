@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.record import Tally, UsageRecord
@@ -27,13 +28,13 @@ class Side:
         tally: what it used.
         models: its tokens by model.
         verdict: what its budget said; empty for a fixture.
-        baseline: how it stood against the baseline; empty where it was not compared.
+        over_baseline: whether it was over the baseline; that it was within, new or not compared is no news.
     """
 
     tally: Tally
     models: Mapping[str, ModelTokens]
     verdict: str = ""
-    baseline: str = ""
+    over_baseline: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class Change:
         return (
             self.before is not None
             and self.after is not None
-            and (self.before.verdict, self.before.baseline) != (self.after.verdict, self.after.baseline)
+            and (self.before.verdict, self.before.over_baseline) != (self.after.verdict, self.after.over_baseline)
         )
 
 
@@ -136,9 +137,21 @@ def compare(old: Summary, new: Summary) -> Difference:
         gone=tuple(each for each in changes if each.after is None),
         unpriced=tuple(each for each in changes if each.now.unpriced_models),
         unmeasured=tuple(each for each in changes if each.now.usage.unmeasured_requests),
-        prices=(old.prices, new.prices) if old.prices != new.prices else None,
+        prices=None if _placeless(old.prices) == _placeless(new.prices) else (old.prices, new.prices),
         incomplete=tuple(name for name, run in (("old", old), ("new", new)) if not run.complete),
     )
+
+
+def file_name(override: str) -> str:
+    """The user's own prices as a report names them, without the folder that every checkout has elsewhere."""
+    for path in (PurePosixPath(override), PureWindowsPath(override)):
+        if path.is_absolute():
+            return path.name
+    return override
+
+
+def _placeless(prices: PriceTable) -> PriceTable:
+    return {**prices, "overrides": [*map(file_name, prices["overrides"])]}
 
 
 def cost_change(before: Tally, after: Tally) -> Decimal:
@@ -163,7 +176,7 @@ def _side(record: UsageRecord) -> Side:
         tally=tally_of(record.calls, cache_hits=record.cache_hits),
         models=record.models,
         verdict=record.verdict,
-        baseline="" if record.baseline is None else record.baseline.status,
+        over_baseline=record.baseline is not None and record.baseline.status == "over",
     )
 
 

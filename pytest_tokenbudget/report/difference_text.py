@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_tokenbudget.report.difference import file_name
 from pytest_tokenbudget.report.figures import (
     count_of,
     format_excess,
@@ -137,7 +138,7 @@ def _caveats(difference: Difference) -> list[str]:
 
 def _table(prices: PriceTable) -> str:
     day = f" of {prices['date']}" if prices["date"] else ""
-    own = f", with your own for {', '.join(prices['overrides'])}" if prices["overrides"] else ""
+    own = f", with your own for {', '.join(map(file_name, prices['overrides']))}" if prices["overrides"] else ""
     return f"{prices['source']} {prices['version']}{day}{own}"
 
 
@@ -157,11 +158,13 @@ def _unmeasured(change: Change) -> str:
 def _verdicts(change: Change) -> str:
     if change.before is None or change.after is None:
         return ""
-    pairs = (
-        ("budget", change.before.verdict, change.after.verdict),
-        ("baseline", change.before.baseline, change.after.baseline),
-    )
-    return ", ".join(f"{what} {old or 'none'} -> {new or 'none'}" for what, old, new in pairs if old != new)
+    before, after = change.before, change.after
+    said = []
+    if before.verdict != after.verdict:
+        said.append(f"budget {before.verdict} -> {after.verdict}")
+    if before.over_baseline != after.over_baseline:
+        said.append("over the baseline" if after.over_baseline else "no longer over the baseline")
+    return ", ".join(said)
 
 
 def _change_cells(change: Change) -> tuple[str, str, str, str]:

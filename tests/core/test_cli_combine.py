@@ -243,6 +243,21 @@ def test_an_older_judgement_gives_way_to_the_baseline_of_today(report, baseline,
     assert joined["tests"][0]["verdict"] == "none"
 
 
+def test_a_test_that_was_skipped_is_not_compared(report, baseline, combine):
+    skipped = UsageRecord(nodeid="t", outcome="skipped", budget=Budget(max_tokens=1), verdict="within")
+    status, joined, _ = combine(report("a.json", skipped), "--baseline", baseline(t=1000))
+    assert (status, joined["tests"][0]["baseline"]) == (0, None)
+    assert joined["baseline"]["improved"] == joined["baseline"]["stale"] == []
+
+
+def test_all_tests_and_calls_are_shown_with_vv(report, combine):
+    a = report("a.json", *(used(f"t_{n}") for n in range(15)))
+    assert combine(a)[2].count("t_") == 10
+    shown = combine(a, "-vv")[2]
+    assert shown.count("t_") == 15
+    assert shown.count("gpt-4o-mini: $0.00015, replayed") == 15
+
+
 def test_a_run_that_was_cut_off_makes_no_entry_stale(report, baseline, combine):
     status, joined, _ = combine(report("a.json", complete=False), "--baseline", baseline(t=1))
     assert (status, joined["baseline"]["stale"]) == (1, [])

@@ -164,9 +164,22 @@ def test_verdicts_that_changed():
     old = summary(used("t", verdict="within", baseline=BaselineResult(status="within")), used("u", verdict="over"))
     new = summary(used("t", verdict="over", baseline=BaselineResult(status="over")), used("u", verdict="within"))
     assert section(lines(old, new), "verdicts that changed") == [
-        "  t: budget within -> over, baseline within -> over",
+        "  t: budget within -> over, over the baseline",
         "  u: budget over -> within",
     ]
+
+
+def test_a_baseline_that_is_new_is_no_news():
+    old, new = summary(used("t")), summary(used("t", baseline=BaselineResult(status="within")))
+    assert lines(old, new) == ["no change"]
+
+
+@pytest.mark.parametrize("root", ["/home/runner/work/a/", "C:\\a\\"])
+def test_where_a_checkout_lies_makes_no_difference(root):
+    old = summary(used("t"), prices={**PRICES, "overrides": ["/builds/b/prices.toml"]})
+    new = summary(used("t"), prices={**PRICES, "overrides": [root + "prices.toml"]})
+    assert lines(old, new) == ["no change"]
+    assert "with your own for prices.toml" in lines(summary(used("t")), new)[0]
 
 
 def test_other_prices_and_a_run_that_was_cut_off_are_said():
