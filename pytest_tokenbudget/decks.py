@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_tokenbudget.admission import MADE, asks, wants_usage
+from pytest_tokenbudget.admission import CASSETTE, MADE, asks, wants_usage
 from pytest_tokenbudget.capture.layout import (
     CaseName,
     check_inside,
@@ -36,6 +37,7 @@ class Decks:
         self._settings = settings
         self._shared_names: dict[Path, frozenset[str]] = {}
         self._users: dict[str, list[pytest.Item]] | None = None
+        self._named: Counter[tuple[Path, str]] | None = None
         self._since = time.time()
 
     def of_test(self, item: pytest.Item, wishes: Wishes) -> Deck | None:
@@ -63,6 +65,15 @@ class Decks:
             configure=lambda: _vcr_config(item),
             since=self._since,
         )
+
+    def is_shared(self, item: pytest.Item, name: str) -> bool:
+        """Whether another test of the same folder has a marker that names the same cassette."""
+        if self._named is None:
+            marks = ((other, other.get_closest_marker(CASSETTE)) for other in item.session.items)
+            self._named = Counter(
+                (self._folder(other), (*mark.args, mark.kwargs.get("name"))[0]) for other, mark in marks if mark
+            )
+        return self._named[self._folder(item), name] > 1
 
     def of_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Deck | None:
         """The cassette of a fixture of wider scope; ``None`` where no test that replays uses it.

@@ -56,7 +56,12 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
     known = {record.nodeid: record for record in summary.tests}
     judged = [record for record in summary.tests if record.violations]
     over = [record for record in judged if any(violation.over for violation in record.violations)]
-    unknown = [record for record in judged if not any(violation.over for violation in record.violations)]
+    # What drift or a closed network kept from being measured is told there.
+    unknown = [
+        record
+        for record in judged
+        if not any(violation.over for violation in record.violations) and not (record.drift or record.blocked)
+    ]
     found = []
     if baseline is not None:
         said = {record.nodeid for record in over}
@@ -74,7 +79,7 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
         Finding("errors while capturing", _noted(summary.incidents), grave=True),
         Finding("drift from the recordings", _noted(summary.drift), grave=True),
         Finding("blocked on the way to the network", _noted(summary.blocked), grave=True),
-        Finding("not measured, so not within budget", tuple(map(_judged, unknown)), grave=True),
+        Finding("not measured or not priced, so not within budget", tuple(map(_judged, unknown)), grave=True),
         Finding("over budget", tuple(map(_judged, over)), grave=True),
     ]
     return tuple(finding for finding in found if finding.items)

@@ -174,6 +174,8 @@ def _claim(violations: tuple[Violation, ...]) -> str:
         return "is over its token budget."
     if all(violation.limit == "baseline" for violation in violations):
         return "is not in the token baseline."
+    if all(violation.limit == "max_cost" for violation in violations):
+        return "could not be priced, so its token budget is not kept."
     return "could not be measured by its token budget."
 
 

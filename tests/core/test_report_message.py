@@ -106,7 +106,7 @@ def test_a_close_call_shows_the_digits_that_tell_it_apart():
 
 def test_no_price_names_the_model_and_the_way_out():
     lines = over({"max_cost": "0.001"}, (ModelCall(model="my-model", usage=Usage(input_tokens=5)),))
-    assert lines[0] == "test_chat.py::test_greet could not be measured by its token budget."
+    assert lines[0] == "test_chat.py::test_greet could not be priced, so its token budget is not kept."
     assert lines[1] == (
         "  cost    unknown (limit $0.0010): no price for 'my-model'; "
         "give it one in the file that the ini option token_prices names"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -177,8 +178,9 @@ def test_everything_that_went_wrong_is_named():
         verdict="unmeasured",
     )
     limit = Violation(limit="token_total_max_cost", allowed=Decimal("0.04"), used=Decimal("0.05"))
+    unseen = replace(record, nodeid="t::y", drift=(), blocked=(), unplayed=(), incidents=())
     summary = summarize(
-        [record],
+        [record, unseen],
         unused_cassettes=["c/old.yaml"],
         run_violations=[limit],
         price_change="prices changed since yesterday",
@@ -203,12 +205,12 @@ def test_everything_that_went_wrong_is_named():
         "  t::x",
         "    socket to api.example:443",
         "",
-        "not measured, so not within budget (1)",
-        "  t::x",
+        "not measured or not priced, so not within budget (1)",  # drift says it all of the other
+        "  t::y",
         "    requests  0 (at least 1): nothing was seen",
         "",
         "            prices changed since yesterday",
-        "budgets     1 unmeasured",
+        "budgets     2 unmeasured",
         "run limit   cost    $0.0500   limit $0.0400   +$0.0100 (+25%)",
     ]
 

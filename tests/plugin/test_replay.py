@@ -691,3 +691,22 @@ def test_which_tests_replay(pytester, client, run):
     run("-o", "token_replay=off").assert_outcomes(passed=2)
     assert len(client.bills) == 3
     assert cassettes(pytester) == []
+
+
+@plain
+def test_a_cassette_that_several_tests_name_is_played_by_them_together(pytester, client, run, document):
+    pytester.makepyfile(
+        """
+        import pytest
+        from client import ask
+
+        @pytest.mark.token_cassette("talk")
+        def test_one(): ask("one")
+
+        @pytest.mark.token_cassette("talk")
+        def test_two(): ask("two")
+        """
+    )
+    run("--token-record=new_episodes").assert_outcomes(passed=2)
+    run("--token-report=json", "-o", "token_unplayed=fail").assert_outcomes(passed=2)
+    assert document()["unplayed"] == []
