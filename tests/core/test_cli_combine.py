@@ -361,3 +361,34 @@ def test_a_hostile_test_name_cannot_write_to_the_terminal(report, combine):
     _, _, err = combine(a, report("b.json", used("t\n\x1b[31m")))
     assert "\x1b" not in err
     assert "is in 2 reports" in err
+
+
+def test_a_test_that_must_have_an_entry_and_has_none_still_fails(report, baseline, combine):
+    missing = used(
+        "t",
+        outcome="failed",
+        verdict="unmeasured",
+        baseline=BaselineResult(status="new"),
+        violations=(Violation(limit="baseline"),),
+    )
+    assert combine(report("a.json", missing), "--baseline", baseline(u=1), "--tolerance", "5%")[0] == 1
+    assert combine(report("a.json", missing), "--baseline", baseline(t=1000), "--tolerance", "5%")[0] == 0
+
+
+def test_of_a_test_in_two_reports_an_unknown_cost_is_the_worst(report, combine):
+    a, b = (
+        report("a.json", used("t", call(model="mine", cost=None))),
+        report("b.json", used("t", call(9000, cost="1"))),
+    )
+    for order in ((a, b), (b, a)):
+        assert combine(*order)[1]["total"]["cost_usd"] is None
+
+
+def test_an_expected_failure_excuses_the_baseline_too(report, baseline, combine):
+    path = baseline(t=900)
+    assert combine(report("a.json", used("t", outcome="xfailed")), "--baseline", path)[0] == 0
+    assert combine(report("a.json", used("t")), "--baseline", path)[0] == 1
+
+
+def test_drift_that_did_not_fail_its_test_fails_no_run(report, combine):
+    assert combine(report("a.json", used("t", drift=("system +312 tokens",))))[0] == 0

@@ -150,6 +150,14 @@ def test_new_and_gone_tests_and_shared_fixtures():
     assert re.split(r" {2,}", new[2].strip())[-1] == "index (session)"
 
 
+def test_a_fixture_and_a_test_of_one_name_are_two():
+    fixture = SharedRecord(fixture="index", scope="session", calls=(call(10, "0.0000015"),))
+    old = summary(used("index (session)"), shared=[fixture])
+    difference = compare(old, summary(used("index (session)", call(1001)), shared=[fixture]))
+    assert [each.was.usage.total_tokens for each in difference.changed] == [1000]
+    assert not (difference.new or difference.gone)
+
+
 def test_unknown_is_said_and_never_a_saving():
     old = summary(used("t"), used("u"))
     new = summary(used("t", call(model="mine", cost=None)), used("u", ModelCall(model="llama")))
