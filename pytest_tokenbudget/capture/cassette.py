@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from vcr import VCR
 from vcr.cassette import Cassette
+from vcr.errors import UnhandledHTTPRequestError
+from vcr.record_mode import RecordMode
 
 from pytest_tokenbudget.capture import wire
 from pytest_tokenbudget.capture.cassette_file import CassetteFile
@@ -83,7 +85,8 @@ class TokenCassette(Cassette):  # type: ignore[misc]
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
-        self._index: dict[tuple[Any, ...], deque[int]] = defaultdict(deque)
+        self._index: dict[tuple[Any, ...] | None, deque[int]] = defaultdict(deque)
+        self._asked: tuple[Request, tuple[Any, ...] | None] | None = None
         self._lock = threading.RLock()
         self._loading = False
         self._handled = 0
@@ -119,12 +122,20 @@ class TokenCassette(Cassette):  # type: ignore[misc]
     def can_play_response_for(self, request: Request) -> bool:
         """Whether a recording answers the request."""
         with self._lock:
-            return bool(super().can_play_response_for(request))
+            if not self.indexed:
+                return bool(super().can_play_response_for(request))
+            plays = self.record_mode is not RecordMode.ALL and (self.rewound or self.allow_playback_repeats)
+            return plays and request in self
 
     def play_response(self, request: Request) -> dict[str, Any]:
         """Hand out the recording, once."""
         with self._lock:
-            response: dict[str, Any] = super().play_response(request)
+            try:
+                response: dict[str, Any] = super().play_response(request)
+            except UnhandledHTTPRequestError:
+                # Another thread asked the same, and got the last recording between our two questions.
+                self.find_requests_with_most_matches(request)
+                raise
             self._handled += 1
         # vcrpy's stubs take headers off the dict that they are given.
         response = {**response, "headers": dict(response.get("headers") or {})}
@@ -171,10 +182,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         if not self.indexed:
             yield from super()._responses(request)
             return
-        request = self._before_record_request(request)
-        if request is None:
-            return
-        waiting = self._index.get(request_key(request))
+        waiting = self._index.get(self._key_of(request))
         if not waiting:
             return
         # Played recordings are dropped from the front, so that the cost does not grow with the cassette.
@@ -182,6 +190,13 @@ class TokenCassette(Cassette):  # type: ignore[misc]
             waiting.popleft()
         index = waiting[0]
         yield index, self.data[index][1]
+
+    def _key_of(self, request: Request) -> tuple[Any, ...] | None:
+        """The index's key of a request that is to be answered; vcrpy asks for each of them several times."""
+        if self._asked is None or self._asked[0] is not request:
+            stored = self._before_record_request(request)
+            self._asked = request, None if stored is None else request_key(stored)
+        return self._asked[1]
 
     def _enter_from(self, start: int) -> None:
         if self.indexed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -212,9 +213,12 @@ def _secrets() -> list[str]:
     The dummy that stands for them in a replayed test is one of them, so that a replayed request looks like the
     recorded one.
     """
-    values = {
-        value for name, value in os.environ.items() if KEY_VARIABLE.search(name) and len(value) >= MIN_SECRET_LENGTH
-    }
+    return _secrets_in(frozenset(os.environ.items()))
+
+
+@lru_cache(maxsize=4)
+def _secrets_in(environment: frozenset[tuple[str, str]]) -> list[str]:
+    values = {value for name, value in environment if KEY_VARIABLE.search(name) and len(value) >= MIN_SECRET_LENGTH}
     values.add(DUMMY)
     forms = {form for value in values for form in (value, json.dumps(value)[1:-1], quote(value, safe=""))}
     return sorted(forms, key=len, reverse=True)
