@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture.passage import begin, current
 from pytest_tokenbudget.capture.playback import active_deck
+from pytest_tokenbudget.capture.tls import hook_contexts
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 def hook_client_library(module: ModuleType) -> None:
     """Wrap httpx or httpx2; does nothing where that was done before."""
     tees = _tee_streams(module)
+    hook_contexts(module)
     wrap(module.Client, "send", lambda send: _tapped_send(send, tees[0]))
     wrap(module.AsyncClient, "send", lambda send: _tapped_async_send(send, tees[1]))
     wrap(module.HTTPTransport, "handle_request", lambda handle: _replayed_handle(handle, module))
