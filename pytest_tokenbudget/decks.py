@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,11 +19,14 @@ from pytest_tokenbudget.capture.layout import (
     shared_names,
     unique_name,
 )
-from pytest_tokenbudget.capture.playback import DEFAULT_MATCH, Deck
+from pytest_tokenbudget.capture.offline import tiktoken_offline
+from pytest_tokenbudget.capture.playback import Deck, insert
+from pytest_tokenbudget.environment import replayed_environment
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.markers import read_markers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pytest_tokenbudget.markers import Wishes
@@ -37,7 +41,7 @@ class Decks:
         self._settings = settings
         self._shared_names: dict[Path, frozenset[str]] = {}
         self._users: dict[str, list[pytest.Item]] | None = None
-        self._named: Counter[tuple[Path, str]] | None = None
+        self._named: Counter[Path] | None = None
         self._since = time.time()
 
     def of_test(self, item: pytest.Item, wishes: Wishes) -> Deck | None:
@@ -61,19 +65,25 @@ class Decks:
         return Deck(
             path=path,
             record=settings.record if settings.record_forced else wishes.record or settings.record,
-            match_on=wishes.match_on or DEFAULT_MATCH,
+            match_on=wishes.match_on,
             configure=lambda: _vcr_config(item),
             since=self._since,
         )
 
-    def is_shared(self, item: pytest.Item, name: str) -> bool:
-        """Whether another test of the same folder has a marker that names the same cassette."""
+    def is_shared(self, deck: Deck, session: pytest.Session) -> bool:
+        """Whether several tests have markers that name the same cassette."""
         if self._named is None:
-            marks = ((other, other.get_closest_marker(CASSETTE)) for other in item.session.items)
-            self._named = Counter(
-                (self._folder(other), (*mark.args, mark.kwargs.get("name"))[0]) for other, mark in marks if mark
-            )
-        return self._named[self._folder(item), name] > 1
+            self._named = Counter(filter(None, map(self._named_by, session.items)))
+        return self._named[deck.path] > 1
+
+    def _named_by(self, item: pytest.Item) -> Path | None:
+        if item.get_closest_marker(CASSETTE) is None:
+            return None
+        try:
+            name = read_markers(item, self._settings.test_budget).cassette
+            return None if name is None else named_cassette(self._folder(item), name)
+        except (ConfigurationError, ValueError):
+            return None  # its own test will say why
 
     def of_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Deck | None:
         """The cassette of a fixture of wider scope; ``None`` where no test that replays uses it.
@@ -121,6 +131,19 @@ class Decks:
                     for name in getattr(item, "fixturenames", ()):
                         self._users.setdefault(name, []).append(item)
         return self._users
+
+
+@contextmanager
+def playing(deck: Deck | None, settings: Settings) -> Iterator[None]:
+    """Let a cassette answer for the length of a block; while it only replays, without keys and without network."""
+    with ExitStack() as stack:
+        if deck is not None:
+            if not deck.live:
+                stack.enter_context(replayed_environment())
+                if settings.offline_tiktoken:
+                    stack.enter_context(tiktoken_offline())
+            stack.enter_context(insert(deck))
+        yield
 
 
 def describe_misses(deck: Deck, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:

@@ -11,10 +11,7 @@ import pytest
 from pytest_tokenbudget.admission import RECORD_ATTRIBUTE, asks
 from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.capture import attach
-from pytest_tokenbudget.capture.offline import tiktoken_offline
-from pytest_tokenbudget.capture.playback import Deck, insert
-from pytest_tokenbudget.decks import Decks, describe_misses, save
-from pytest_tokenbudget.environment import replayed_environment
+from pytest_tokenbudget.decks import Decks, describe_misses, playing, save
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.ledger import Frame, Ledger, pop_frame, push_frame
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from pytest_tokenbudget.baseline import Baseline
+    from pytest_tokenbudget.capture.playback import Deck
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
 
@@ -237,11 +235,7 @@ class Gate:
             each for each in item.user_properties if not str(each[0]).startswith(PROPERTY_PREFIX)
         ]
         passing.teardown.enter_context(self.frame.charge(ledger))
-        if deck is not None:
-            if not deck.live:
-                passing.teardown.enter_context(replayed_environment())
-                self._offer_tiktoken(passing)
-            passing.teardown.enter_context(insert(deck))
+        passing.teardown.enter_context(playing(deck, self.settings))
         return passing
 
     def _judge(self, item: pytest.Item, passing: Passing, *, finished: bool = True) -> None:
@@ -298,7 +292,7 @@ class Gate:
         deck = passing.deck
         if deck is None or deck.live or passing.record is None or not (unplayed := deck.unplayed()):
             return
-        if passing.wishes.cassette is not None and self._decks.is_shared(item, passing.wishes.cassette):
+        if passing.wishes.cassette is not None and self._decks.is_shared(deck, item.session):
             return  # what this test leaves, another one plays
         passing.record = replace(passing.record, unplayed=unplayed)
         if self.settings.unplayed_fails:
@@ -338,7 +332,3 @@ class Gate:
             from pytest_tokenbudget.report.junit import junit_properties  # noqa: PLC0415 - not on the start-up path
 
             item.user_properties += junit_properties(passing.record)
-
-    def _offer_tiktoken(self, passing: Passing) -> None:
-        if self.settings.offline_tiktoken:
-            passing.teardown.enter_context(tiktoken_offline())

@@ -12,9 +12,11 @@ from pytest_tokenbudget.options import DEFAULT_BASELINE, MARKERS, OPTIONS, add_o
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.collector import Collector
     from pytest_tokenbudget.extent import Extent
     from pytest_tokenbudget.gate import Gate
+    from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
     from pytest_tokenbudget.tracking import UsageTracker
 
@@ -56,6 +58,8 @@ class Reception:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._settings: Settings | None = None
+        self._book: PriceBook
+        self._baseline: Baseline | None = None
         self._gate: Gate | None = None
         self._collector: Collector | None = None
         self._extent: Extent | None = None
@@ -121,7 +125,7 @@ class Reception:
 
             try:
                 self._settings = Settings.from_pytest_config(self._config)
-                self._settings.load_files()
+                self._book, self._baseline = self._settings.load_files()
             except ConfigurationError as error:
                 raise pytest.UsageError(str(error)) from None
         return self._settings
@@ -131,7 +135,7 @@ class Reception:
             from pytest_tokenbudget.gate import Gate  # noqa: PLC0415 - not on the start-up path
 
             settings = self._read_settings()
-            self._gate = Gate(settings, *settings.load_files())
+            self._gate = Gate(settings, self._book, self._baseline)
             self._gate.open(self._config.pluginmanager)
             if hasattr(self._config, "workerinput"):
                 from pytest_tokenbudget.extent import Extent  # noqa: PLC0415 - not on the start-up path
@@ -144,7 +148,7 @@ class Reception:
             from pytest_tokenbudget.collector import Collector  # noqa: PLC0415 - not on the start-up path
 
             settings = self._read_settings()
-            self._collector = Collector(self._config, settings, *settings.load_files())
+            self._collector = Collector(self._config, settings, self._book, self._baseline)
             self._collector.start()
             self._config.pluginmanager.register(self._collector, "pytest_tokenbudget_collector")
 

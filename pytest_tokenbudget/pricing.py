@@ -67,14 +67,14 @@ class PriceBook:
             own = sorted({*self._overrides.models, *self._overrides.aliases})
         return {"source": SOURCE, "version": installed_version(), "date": self.date.isoformat(), "overrides": own}
 
-    def price(self, call: ModelCall, *, request_model: str = "") -> Decimal:
+    def price(self, call: ModelCall) -> Decimal:
         """What the call costs, in exact USD.
+
+        The user's own prices and aliases apply to the model, or Azure's deployment, as the request named it too. On
+        Bedrock that name tells a global from a regional price, which the model's name in the answer does not.
 
         Args:
             call: the call; its own ``cost`` is not looked at.
-            request_model: the model, or Azure's deployment, as the request named it. The user's own prices and
-                aliases apply to it too, and on Bedrock it tells a global from a regional price, which the model's
-                name in the answer does not.
 
         Raises:
             UnpricedModelError: there is no price for that model, that service tier, or a kind of token it used.
@@ -87,7 +87,7 @@ class PriceBook:
             model=call.model,
             provider=call.provider,
             service_tier=call.service_tier,
-            request_model=request_model,
+            request_model=call.request_model,
         )
 
     def price_usage(
@@ -106,7 +106,7 @@ class PriceBook:
             model: the model's name, also as ``provider:model`` or ``provider/model`` where the provider is empty.
             provider: who bills.
             service_tier: as the answer names it; ``None`` for the standard one.
-            request_model: as in :meth:`price`.
+            request_model: the model as the request named it, if that was another name.
 
         Raises:
             UnpricedModelError: as in :meth:`price`.
@@ -124,14 +124,14 @@ class PriceBook:
             )
         return amount
 
-    def cost(self, call: ModelCall, *, request_model: str = "") -> Decimal | None:
+    def cost(self, call: ModelCall) -> Decimal | None:
         """What the call costs, in exact USD; ``None`` where it is unpriced or unmeasured."""
-        return self.priced(call, request_model=request_model).cost
+        return self.priced(call).cost
 
-    def priced(self, call: ModelCall, *, request_model: str = "") -> ModelCall:
+    def priced(self, call: ModelCall) -> ModelCall:
         """The same call with its cost, or with the reason why it has none."""
         try:
-            return replace(call, cost=self.price(call, request_model=request_model))
+            return replace(call, cost=self.price(call))
         except UnpricedModelError as error:
             return replace(call, cost=None, reason=str(error).partition("; add it to")[0])
         except UnmeasuredUsageError as error:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_tokenbudget.admission import asks
-from pytest_tokenbudget.capture.playback import Deck, insert
-from pytest_tokenbudget.decks import describe_misses, save
-from pytest_tokenbudget.environment import replayed_environment
+from pytest_tokenbudget.decks import describe_misses, playing, save
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.ledger import Ledger
 from pytest_tokenbudget.record import SharedRecord
@@ -20,6 +18,7 @@ from pytest_tokenbudget.record import SharedRecord
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from pytest_tokenbudget.capture.playback import Deck
     from pytest_tokenbudget.decks import Decks
     from pytest_tokenbudget.ledger import Frame
     from pytest_tokenbudget.pricing import PriceBook
@@ -91,12 +90,7 @@ class SharedFixtures:
 
     @contextmanager
     def _charged(self, shared: Shared, deck: Deck | None) -> Iterator[None]:
-        with ExitStack() as stack:
-            stack.enter_context(self._frame.charge(shared.ledger))
-            if deck is not None:
-                if not deck.live:
-                    stack.enter_context(replayed_environment())
-                stack.enter_context(insert(deck))
+        with self._frame.charge(shared.ledger), playing(deck, self._settings):
             yield
 
     def drain(self) -> list[SharedRecord]:

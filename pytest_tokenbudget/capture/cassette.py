@@ -45,7 +45,7 @@ def open_cassette(deck: Deck) -> TokenCassette:
     # The rest of these is decided by our own options, markers and layout.
     for name in ("record_mode", "cassette_library_dir", "path_transformer", "allowed_hosts", "path"):
         options.pop(name, None)
-    if deck.match_on is not DEFAULT_MATCH:
+    if deck.match_on is not None:
         options["match_on"] = deck.match_on  # a marker says more than a fixture for all
     options.setdefault("match_on", DEFAULT_MATCH)
     if options.get("serializer") == "json" and deck.path.suffix == ".yaml":

@@ -7,6 +7,7 @@ Source: ``langchain_core.tracers.context.register_configure_hook`` and ``langcha
 
 from __future__ import annotations
 
+import copy
 import functools
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.callbacks.base import BaseCallbackHandler
 
 from pytest_tokenbudget.capture import counting
+from pytest_tokenbudget.capture.wrapping import wrap
 from pytest_tokenbudget.ledger import billing
 from pytest_tokenbudget.usage import Usage
 
@@ -41,13 +43,35 @@ def register_handler(context: ModuleType) -> None:
 
 
 def watch_cache(llms: ModuleType) -> None:
-    """See the cache hits of completion models, which fire no callback."""
+    """See the cache hits of completion models, which fire no callback, and leave their other handlers alone."""
+    wrap(llms.AsyncCallbackManager, "on_llm_start", _told_to_all)
     for name, make in (("get_prompts", _counted), ("aget_prompts", _counted_async)):
         original = getattr(llms, name, None)
         if original is not None and not hasattr(original, "__tokenbudget__"):
             wrapped = make(original)
             wrapped.__tokenbudget__ = True
             setattr(llms, name, wrapped)
+
+
+def _told_to_all(on_llm_start: Any) -> Any:
+    """Start our handler apart: LangChain tells nobody else of a completion where one handler runs inline.
+
+    Source: ``AsyncCallbackManager.on_llm_start`` of langchain-core 1.7, whose second branch is an ``else``.
+    """
+
+    @functools.wraps(on_llm_start)
+    async def told(self: Any, serialized: Any, prompts: list[str], run_id: UUID | None = None, **kwargs: Any) -> Any:
+        if not any(handler is HANDLER for handler in self.handlers):
+            return await on_llm_start(self, serialized, prompts, run_id=run_id, **kwargs)
+        others = copy.copy(self)
+        others.handlers = [handler for handler in self.handlers if handler is not HANDLER]
+        managers = await on_llm_start(others, serialized, prompts, run_id=run_id, **kwargs)
+        for prompt, manager in zip(prompts, managers, strict=True):
+            manager.handlers = self.handlers
+            HANDLER.on_llm_start(serialized, [prompt], run_id=manager.run_id, metadata=self.metadata, **kwargs)
+        return managers
+
+    return told
 
 
 def _counted(get_prompts: Any) -> Any:

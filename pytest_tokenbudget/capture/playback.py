@@ -62,7 +62,7 @@ class Deck:
 
     path: Path
     record: str = "none"
-    match_on: tuple[str, ...] = DEFAULT_MATCH
+    match_on: tuple[str, ...] | None = None
     configure: Callable[[], Mapping[str, Any]] = dict
     since: float = math.inf
     misses: list[Miss] = field(default_factory=list)

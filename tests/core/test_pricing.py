@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 import decimal
 import subprocess
 import sys
@@ -294,7 +295,7 @@ def test_the_users_own_price_wins(tmp_path):
     assert book.price(call("GPT-4o", whole, "anywhere")) == 3
     assert book.price(call("gpt-4o", whole, service_tier="priority")) == 11
     assert book.price(call("gpt-4o-mini", whole)) == Decimal("0.75")
-    assert book.price(call("gpt-4o-mini", whole), request_model="gpt-4o") == 3
+    assert book.price(replace(call("gpt-4o-mini", whole), request_model="gpt-4o")) == 3
     tuned = used(MILLION, MILLION, cached_input_tokens=400_000)
     assert book.price(call("my-org/tuned", tuned, "")) == Decimal("1.8") + Decimal("0.12") + 15
     with pytest.raises(UnpricedModelError, match='"gpt-4o@flex"'):
@@ -321,7 +322,7 @@ def test_aliases_lead_to_a_provider_and_a_model(tmp_path):
         assert book.price(call(name, whole, "openai-compatible")) == Decimal("12.5")
     assert book.price(call("plain", whole, "azure")) == Decimal("0.75")
     assert book.price(call("home", whole, "")) == 2
-    assert book.price(call("", whole, "azure"), request_model="my-azure-deployment") == Decimal("12.5")
+    assert book.price(replace(call("", whole, "azure"), request_model="my-azure-deployment")) == Decimal("12.5")
     with pytest.raises(UnpricedModelError, match="no-such-model"):
         book.price(call("nowhere", whole))
 
@@ -329,14 +330,14 @@ def test_aliases_lead_to_a_provider_and_a_model(tmp_path):
 def test_bedrock_bills_the_model_that_was_asked_for():
     answered = call("claude-sonnet-4-5-20250929", used(1000, 1000), "aws")
     asked = "global.anthropic.claude-sonnet-4-5-20250929-v1:0"
-    assert BOOK.price(answered, request_model=asked) == Decimal("0.018")
-    assert BOOK.price(answered, request_model="us" + asked.removeprefix("global")) == Decimal("0.0198")
+    assert BOOK.price(replace(answered, request_model=asked)) == Decimal("0.018")
+    assert BOOK.price(replace(answered, request_model="us" + asked.removeprefix("global"))) == Decimal("0.0198")
 
 
 def test_a_deployments_name_is_no_model():
     # Azure's URL names a deployment: the answer's model is billed, and nothing else is looked at.
     with pytest.raises(UnpricedModelError):
-        BOOK.price(call("my-model", used(1, 1), "azure"), request_model="gpt-4o")
+        BOOK.price(replace(call("my-model", used(1, 1), "azure"), request_model="gpt-4o"))
 
 
 def test_unmeasured_usage_has_no_price():
