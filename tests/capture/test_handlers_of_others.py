@@ -1,0 +1,62 @@
+"""Handlers of the user's own see what they saw before, while ours is there."""
+
+from __future__ import annotations
+
+import pytest
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.language_models import FakeListLLM, GenericFakeChatModel
+from langchain_core.messages import AIMessage
+
+from pytest_tokenbudget import track_usage
+
+KINDS = pytest.mark.parametrize("kind", [BaseCallbackHandler, AsyncCallbackHandler])
+
+
+def watching(kind):
+    """A handler that notes which events it is told of, with the run's id."""
+    seen = []
+
+    def noting(name):
+        async def note_async(self, *_, run_id, **__):
+            seen.append((name, run_id))
+
+        def note(self, *_, run_id, **__):
+            seen.append((name, run_id))
+
+        return note_async if kind is AsyncCallbackHandler else note
+
+    names = ("on_llm_start", "on_chat_model_start", "on_llm_new_token", "on_llm_end")
+    return type("Watching", (kind,), {name: noting(name) for name in names})(), seen
+
+
+async def run(model, handler):
+    config = {"callbacks": [handler]}
+    await model.ainvoke("hello", config)
+    assert [chunk async for chunk in model.astream("hello", config)]
+    await model.abatch(["hello", "there"], config)
+    model.invoke("hello", config)
+
+
+@KINDS
+@pytest.mark.parametrize("chat", [False, True], ids=["completion", "chat"])
+async def test_each_start_and_end_is_told(kind, chat):
+    model = (
+        GenericFakeChatModel(messages=(AIMessage("well then") for _ in range(9)))
+        if chat
+        else FakeListLLM(responses=["well"])
+    )
+    handler, seen = watching(kind)
+    with track_usage():
+        await run(model, handler)
+    names = [name for name, _ in seen]
+    started = "on_chat_model_start" if chat else "on_llm_start"
+    assert names.count(started) == names.count("on_llm_end") == 5
+    assert {run for name, run in seen if name == started} == {run for name, run in seen if name == "on_llm_end"}
+
+
+async def test_events_of_a_completion_model():
+    model = FakeListLLM(responses=["well"])
+    with track_usage():
+        events = [event["event"] async for event in model.astream_events("hello", version="v2")]
+    assert events[0] == "on_llm_start"
+    assert events[-1] == "on_llm_end"
