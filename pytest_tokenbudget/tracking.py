@@ -16,7 +16,7 @@ from pytest_tokenbudget.record import Tally, UsageRecord
 from pytest_tokenbudget.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from decimal import Decimal
 
     from pytest_tokenbudget.ledger import Ledger
@@ -32,17 +32,19 @@ class UsageTracker:
     def __init__(self, ledger: Ledger, book: PriceBook) -> None:
         self._ledger = ledger
         self._book = book
+        # By identity: a call is priced, and its input located, once. The call itself keeps its id from being reused.
+        self._priced: dict[int, tuple[ModelCall, ModelCall]] = {}
         self._located: dict[int, tuple[ModelCall, ModelCall]] = {}
 
     @property
     def calls(self) -> tuple[ModelCall, ...]:
         """The model requests so far, priced, in order of completion, each with where its input went."""
-        return tuple(map(self._locate, self._ledger.calls))
+        return tuple(_once(self._located, call, locate_input) for call in self.priced_calls)
 
     @property
     def priced_calls(self) -> tuple[ModelCall, ...]:
         """Like ``calls``, without where the input went: that takes a tokenizer."""
-        return tuple(self._book.priced(call) for call in self._ledger.calls)
+        return tuple(_once(self._priced, call, self._book.priced) for call in self._ledger.calls)
 
     @property
     def by_model(self) -> dict[str, Usage]:
@@ -178,15 +180,17 @@ class UsageTracker:
 
     __repr__ = __str__
 
-    def _locate(self, call: ModelCall) -> ModelCall:
-        known = self._located.get(id(call))
-        if known is None or known[0] is not call:
-            known = self._located[id(call)] = call, locate_input(self._book.priced(call))
-        return known[1]
-
     @property
     def _usage(self) -> Usage:
         return Usage.sum(call.tally for call in self._ledger.calls) + Usage(cache_hits=self._ledger.cache_hits)
+
+
+def _once(
+    known: dict[int, tuple[ModelCall, ModelCall]], call: ModelCall, make: Callable[[ModelCall], ModelCall]
+) -> ModelCall:
+    if id(call) not in known:
+        known[id(call)] = call, make(call)
+    return known[id(call)][1]
 
 
 def locate_input(call: ModelCall) -> ModelCall:
