@@ -154,7 +154,7 @@ class Gate:
             raise
         except BaseException as error:
             passing.failed = not isinstance(error, pytest.skip.Exception)
-            self._judge(item, passing, finished=passing.failed)
+            self._judge(item, passing, ran=passing.failed)
             self._fail_on_misses(item, passing)
             self._explain(item, passing)
             raise
@@ -238,17 +238,16 @@ class Gate:
         passing.teardown.enter_context(playing(deck, self.settings))
         return passing
 
-    def _judge(self, item: pytest.Item, passing: Passing, *, finished: bool = True) -> None:
+    def _judge(self, item: pytest.Item, passing: Passing, *, ran: bool = True) -> None:
         """Hold what the test used up to now against what it is allowed.
 
         Args:
             item: the test.
-            passing: the same, on its way.
-            finished: whether its code ran to its end; a test that did not need not have made its requests.
+            passing: its state.
+            ran: whether its code ran, and was not skipped.
         """
         passing.judged = True
         passing.ledger.settle()
-        budget = passing.wishes.budget
         record = self._judge_of_tests.judge(
             UsageRecord(
                 nodeid=item.nodeid,
@@ -256,8 +255,9 @@ class Gate:
                 cache_hits=passing.ledger.cache_hits,
                 incidents=passing.ledger.incidents,
             ),
-            budget if finished else replace(budget, min_requests=None),
+            passing.wishes.budget,
             unanswered=passing.deck is not None and passing.deck.failed,
+            ran=ran,
         )
         if record.violations or self._tells_parts:
             record = replace(record, calls=tuple(map(locate_input, record.calls)))
@@ -310,7 +310,7 @@ class Gate:
         passing.ledger.settle()
         if not passing.judged:
             drift = passing.record
-            self._judge(item, passing, finished=False)  # it ended in set-up
+            self._judge(item, passing, ran=False)  # it ended in set-up
             if drift is not None and passing.record is not None:
                 passing.record = replace(passing.record, drift=drift.drift, blocked=drift.blocked)
         try:

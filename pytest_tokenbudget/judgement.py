@@ -28,27 +28,29 @@ class Judge:
     book: PriceBook
     baseline: Baseline | None
 
-    def judge(self, record: UsageRecord, budget: Budget, *, unanswered: bool) -> UsageRecord:
+    def judge(self, record: UsageRecord, budget: Budget, *, unanswered: bool, ran: bool) -> UsageRecord:
         """Complete a test's record with its verdict.
 
         Args:
             record: what the test used, priced.
             budget: its limits.
             unanswered: whether a request of it had no recording, so that nothing else can be said.
+            ran: whether its code ran; a test that was skipped need not have made its requests, and is not compared.
         """
+        limits = budget if ran else replace(budget, min_requests=None)
         violations: list[Violation] = []
         if unanswered and budget.watches:
             violations.append(Violation(limit="unmeasured", reason="a request had no recording"))
         elif budget.watches:
             tally = Tally.of(record.calls, cache_hits=record.cache_hits)
-            violations += judge(tally, budget, estimates_count=self.settings.estimates_count)
+            violations += judge(tally, limits, estimates_count=self.settings.estimates_count)
         if record.incidents and budget.watches:
             violations.append(Violation(limit="unmeasured", reason="; ".join(record.incidents)))
-        result = self._compare(record, budget, violations)
+        result = self._compare(record, budget, violations) if ran else None
         return replace(
             record,
-            budget=budget if budget.watches else None,
-            verdict=verdict_of(budget, violations),
+            budget=budget if budget.to_dict() else None,
+            verdict=verdict_of(limits, violations),
             violations=tuple(violations),
             baseline=result,
         )

@@ -128,8 +128,8 @@ def test_what_is_not_built_is_not_promised():
             "--token-drift",
             "--token-max-spend",
             "--token-max-age",
-            "tokenbudget combine",
             "tokenbudget scan",
+            "HTML",
         ):
             assert word not in text, f"{page.name} promises {word}"
 

@@ -402,7 +402,8 @@ def test_tiktoken_needs_no_network_in_a_replayed_test(pytester, client):
         check=False,
     )
     assert "1 failed" in online.stdout, online.stdout
-    assert "tried to reach" in online.stdout
+    # tiktoken's download is a request like any other, and has no recording
+    assert "has no recording" in online.stdout
 
 
 @plain
