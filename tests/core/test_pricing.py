@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import replace
 import decimal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from types import SimpleNamespace
