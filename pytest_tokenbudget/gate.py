@@ -124,6 +124,8 @@ class Gate:
             result = yield
         except BaseException:
             passing.failed = True
+            if drift := self._shared.take_drift():
+                passing.record = UsageRecord(nodeid=item.nodeid, calls=passing.tracker.priced_calls, drift=drift)
             self._fail_on_misses(item, passing)
             raise
         if passing.deck is not None:
@@ -256,7 +258,8 @@ class Gate:
                 incidents=passing.ledger.incidents,
             ),
             passing.wishes.budget,
-            unanswered=passing.deck is not None and passing.deck.failed,
+            unanswered=(passing.deck is not None and passing.deck.failed)
+            or (passing.record is not None and bool(passing.record.drift)),
             ran=ran,
         )
         if record.violations or self._tells_parts:

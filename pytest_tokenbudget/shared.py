@@ -46,6 +46,7 @@ class SharedFixtures:
         self._decks = decks
         self._attach = attach
         self._shared: list[Shared] = []
+        self._drift: list[str] = []
         self._counted_fixtures: set[str] | None = None
 
     @pytest.hookimpl(wrapper=True)
@@ -78,7 +79,13 @@ class SharedFixtures:
             try:
                 result = yield
             finally:
-                self._end_deck(deck, nodeid)
+                try:
+                    self._end_deck(deck, nodeid)
+                except pytest.fail.Exception as failure:
+                    # pytest keeps what a fixture raised for the next test that asks for it; this it has not seen.
+                    key = fixturedef.cache_key(request)  # type: ignore[arg-type] # it is a SubRequest here
+                    fixturedef.cached_result = (None, key, (failure, None))
+                    raise
 
         def enter() -> None:
             stack = ExitStack()
@@ -92,6 +99,11 @@ class SharedFixtures:
     def _charged(self, shared: Shared, deck: Deck | None) -> Iterator[None]:
         with self._frame.charge(shared.ledger), playing(deck, self._settings):
             yield
+
+    def take_drift(self) -> tuple[str, ...]:
+        """Requests of shared fixtures that no recording answered, since this was last asked: each one line."""
+        taken, self._drift = tuple(self._drift), []
+        return taken
 
     def drain(self) -> list[SharedRecord]:
         """What shared fixtures, and code outside of any test, have used since this was last asked."""
@@ -128,5 +140,6 @@ class SharedFixtures:
         whole = sys.exc_info()[0] is None and not deck.misses
         if lines := describe_misses(deck, nodeid, self._book, self._settings.rootdir):
             deck.misses.clear()
+            self._drift += lines
             raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
         save(deck, whole=whole)

@@ -711,3 +711,37 @@ def test_a_cassette_that_several_tests_name_is_played_by_them_together(pytester,
     run("--token-record=new_episodes").assert_outcomes(passed=2)
     run("--token-report=json", "-o", "token_unplayed=fail").assert_outcomes(passed=2)
     assert document()["unplayed"] == []
+
+
+@plain
+def test_a_shared_fixture_without_a_recording_fails_each_of_its_tests(pytester, client, run, document):
+    pytester.makepyfile(
+        """
+        import pytest
+        from client import ask
+
+        @pytest.fixture(scope="module")
+        def loud(): return ask("one")
+
+        @pytest.fixture(scope="module")
+        def quiet():
+            try:
+                return ask("two")
+            except BaseException:
+                return "made up"
+
+        @pytest.mark.token_budget(max_tokens=99, min_requests=0)
+        @pytest.mark.parametrize("turn", [1, 2])
+        def test_loud(loud, turn): pass
+
+        @pytest.mark.token_budget(max_tokens=99, min_requests=0)
+        @pytest.mark.parametrize("turn", [1, 2])
+        def test_quiet(quiet, turn): pass
+        """
+    )
+    result = run("--token-report=json")
+    result.assert_outcomes(errors=4)
+    text = result.stdout.str()
+    assert text.count("has no recording") >= 4
+    assert "AssertionError" not in text
+    assert len(document()["drift"]) == 2
