@@ -170,6 +170,24 @@ def judge(tally: Tally, budget: Budget | None, *, estimates_count: bool = True) 
     return tuple(found)
 
 
+def judge_total(tally: Tally, max_cost: Decimal | None, max_tokens: int | None) -> tuple[Violation, ...]:
+    """Hold the total of a run against its limits; a total that is not known holds none."""
+    found = []
+    limit = "token_total_max_cost"
+    if max_cost is not None and tally.known_cost > max_cost:
+        found.append(Violation(limit=limit, allowed=max_cost, used=tally.known_cost))
+    elif max_cost is not None and tally.cost is None:
+        unknown = ", ".join(tally.unpriced_models) or "; ".join(tally.unmeasured_reasons)
+        found.append(Violation(limit=limit, allowed=max_cost, reason=f"the run's cost is not known: {unknown}"))
+    limit = "token_total_max_tokens"
+    if max_tokens is not None and tally.usage.total_tokens > max_tokens:
+        found.append(Violation(limit=limit, allowed=max_tokens, used=tally.usage.total_tokens))
+    elif max_tokens is not None and tally.usage.unmeasured_requests:
+        unknown = "; ".join(tally.unmeasured_reasons)
+        found.append(Violation(limit=limit, allowed=max_tokens, reason=f"the run's tokens are not known: {unknown}"))
+    return tuple(found)
+
+
 def verdict_of(budget: Budget | None, violations: Iterable[Violation]) -> Verdict:
     """The one word for a judgement: ``over`` outweighs ``unmeasured``; ``none`` where no budget applies."""
     violations = tuple(violations)

@@ -12,7 +12,7 @@ import pytest
 from pytest_tokenbudget import __version__
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.admission import LEFTOVER, RECORD_ATTRIBUTE
-from pytest_tokenbudget.budget import Violation
+from pytest_tokenbudget.budget import judge_total
 from pytest_tokenbudget.delivery import Delivery
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.extent import DESELECTED, Extent, narrowed_by, outside
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from pytest_tokenbudget.baseline import Baseline
+    from pytest_tokenbudget.budget import Violation
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.record import Outcome
     from pytest_tokenbudget.settings import Settings
@@ -171,38 +172,14 @@ class Collector:
     def _judge_run(self) -> tuple[Violation, ...]:
         from pytest_tokenbudget.summary import tally_of  # noqa: PLC0415 - not on the start-up path
 
-        limit_cost, limit_tokens = self.settings.total_max_cost, self.settings.total_max_tokens
-        if limit_cost is None and limit_tokens is None:
+        limits = (self.settings.total_max_cost, self.settings.total_max_tokens)
+        if limits == (None, None):
             return ()
         parts: tuple[UsageRecord | SharedRecord, ...] = (*self._records.values(), *self._shared)
         tally = tally_of(
             [call for part in parts for call in part.calls], cache_hits=sum(part.cache_hits for part in parts)
         )
-        found = []
-        if limit_cost is not None and tally.known_cost > limit_cost:
-            found.append(Violation(limit="token_total_max_cost", allowed=limit_cost, used=tally.known_cost))
-        elif limit_cost is not None and tally.cost is None:
-            unknown = ", ".join(tally.unpriced_models) or "; ".join(tally.unmeasured_reasons)
-            found.append(
-                Violation(
-                    limit="token_total_max_cost",
-                    allowed=limit_cost,
-                    reason=f"the run's cost is not known: {unknown}",
-                )
-            )
-        if limit_tokens is not None and tally.usage.total_tokens > limit_tokens:
-            found.append(
-                Violation(limit="token_total_max_tokens", allowed=limit_tokens, used=tally.usage.total_tokens)
-            )
-        elif limit_tokens is not None and tally.usage.unmeasured_requests:
-            found.append(
-                Violation(
-                    limit="token_total_max_tokens",
-                    allowed=limit_tokens,
-                    reason=f"the run's tokens are not known: {'; '.join(tally.unmeasured_reasons)}",
-                )
-            )
-        return tuple(found)
+        return judge_total(tally, *limits)
 
     def _verdicts(self) -> list[str]:
         """What fails the run as a whole, and what would fail tests if it were enforced."""

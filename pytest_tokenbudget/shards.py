@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget import baseline as baselines
-from pytest_tokenbudget.budget import Violation, verdict_of
+from pytest_tokenbudget.budget import judge_total, verdict_of
 from pytest_tokenbudget.errors import ConfigurationError, UnmeasuredUsageError, UnpricedModelError
 from pytest_tokenbudget.summary import BaselineSummary, Summary, merge, tally_of
 from pytest_tokenbudget.usage import Usage
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_tokenbudget.baseline import Baseline
+    from pytest_tokenbudget.budget import Violation
     from pytest_tokenbudget.pricing import PriceBook
-    from pytest_tokenbudget.record import BaselineResult, ModelTokens, Tally, UsageRecord
+    from pytest_tokenbudget.record import BaselineResult, ModelTokens, UsageRecord
 
 _SEVERITY = {"over": 3, "unmeasured": 2, "within": 1, "none": 0}
 _EXCUSED = ("skipped", "xfailed")
@@ -88,24 +89,6 @@ def judge(summary: Summary, gate: Gate, book: PriceBook) -> Summary:
     if gate.baseline is not None:
         summary = _held_against(summary, gate.path, gate.baseline, gate.tolerance, book)
     return replace(summary, run_violations=judge_total(summary.total, gate.total_max_cost, gate.total_max_tokens))
-
-
-def judge_total(tally: Tally, max_cost: Decimal | None, max_tokens: int | None) -> tuple[Violation, ...]:
-    """Hold the total of a run against its limits; a total that is not known holds none."""
-    found = []
-    limit = "token_total_max_cost"
-    if max_cost is not None and tally.known_cost > max_cost:
-        found.append(Violation(limit=limit, allowed=max_cost, used=tally.known_cost))
-    elif max_cost is not None and tally.cost is None:
-        unknown = ", ".join(tally.unpriced_models) or "; ".join(tally.unmeasured_reasons)
-        found.append(Violation(limit=limit, allowed=max_cost, reason=f"the run's cost is not known: {unknown}"))
-    limit = "token_total_max_tokens"
-    if max_tokens is not None and tally.usage.total_tokens > max_tokens:
-        found.append(Violation(limit=limit, allowed=max_tokens, used=tally.usage.total_tokens))
-    elif max_tokens is not None and tally.usage.unmeasured_requests:
-        unknown = "; ".join(tally.unmeasured_reasons)
-        found.append(Violation(limit=limit, allowed=max_tokens, reason=f"the run's tokens are not known: {unknown}"))
-    return tuple(found)
 
 
 def failures(summary: Summary) -> tuple[str, ...]:
