@@ -11,11 +11,11 @@ import pytest
 from pytest_tokenbudget.admission import RECORD_ATTRIBUTE, asks
 from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.capture import attach
-from pytest_tokenbudget.decks import Decks, describe_misses, playing, save
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.ledger import Frame, Ledger, pop_frame, push_frame
-from pytest_tokenbudget.markers import Wishes, read_markers
+from pytest_tokenbudget.markers import MarkerSettings, read_markers
+from pytest_tokenbudget.playbacks import Playbacks, describe_misses, playing, save
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from pytest_tokenbudget.baseline import Baseline
-    from pytest_tokenbudget.capture.playback import Deck
+    from pytest_tokenbudget.capture.playback import Playback
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
 
@@ -32,13 +32,13 @@ PROPERTY_PREFIX = "token_budget."
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Passing:
+class RunningTest:
     """A test on its way through the gate.
 
     Attributes:
-        wishes: what its markers say.
+        marker_settings: what its markers say.
         ledger: its model calls.
-        deck: where it replays from; ``None`` where it does not replay.
+        playback: where it replays from; ``None`` where it does not replay.
         record: its record, once it was judged.
         message: what fails it, once it was judged.
         judged: whether it was judged.
@@ -46,10 +46,10 @@ class Passing:
         teardown: undone at its end.
     """
 
-    wishes: Wishes
+    marker_settings: MarkerSettings
     ledger: Ledger
     tracker: UsageTracker
-    deck: Deck | None
+    playback: Playback | None
     record: UsageRecord | None = None
     message: str = ""
     judged: bool = False
@@ -57,7 +57,7 @@ class Passing:
     teardown: ExitStack = field(default_factory=ExitStack)
 
 
-PASSING = pytest.StashKey[Passing]()
+RUNNING = pytest.StashKey[RunningTest]()
 REFUSAL = pytest.StashKey[str]()
 """Why a test is not let through: its markers can't be used."""
 
@@ -70,10 +70,10 @@ class Gate:
         self.book = book
         self.frame = Frame(book)
         self._judge_of_tests = Judge(settings=settings, book=book, baseline=baseline)
-        self._decks = Decks(settings)
+        self._playbacks = Playbacks(settings)
         self._tells_parts = any(report.kind == "json" for report in settings.reports)
-        self._shared = SharedFixtures(settings, book, self.frame, self._decks, self._attach)
-        self._inside: dict[pytest.Item, Passing] = {}
+        self._shared = SharedFixtures(settings, book, self.frame, self._playbacks, self._attach)
+        self._inside: dict[pytest.Item, RunningTest] = {}
         self._finished: dict[str, dict[str, Any]] = {}
         self._attached = False
 
@@ -89,9 +89,9 @@ class Gate:
 
     def close(self) -> None:
         """Give them back."""
-        for item, passing in list(self._inside.items()):  # an interrupt leaves no time for their teardown
-            passing.failed = True
-            self._dismiss(item, passing)
+        for item, running in list(self._inside.items()):  # an interrupt leaves no time for their teardown
+            running.failed = True
+            self._dismiss(item, running)
         self.frame.rest.settle()
         pop_frame(self.frame)
         if self._attached:
@@ -108,29 +108,29 @@ class Gate:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Open the test's ledger and cassette before any of its fixtures is set up."""
-        if PASSING in item.stash:
-            del item.stash[PASSING]  # a rerun starts from nothing
+        if RUNNING in item.stash:
+            del item.stash[RUNNING]  # a rerun starts from nothing
         if REFUSAL in item.stash:
             del item.stash[REFUSAL]
-        passing: Passing | None = None
+        running: RunningTest | None = None
         try:
-            passing = self._admit(item)
+            running = self._admit(item)
         except ConfigurationError as error:
             item.stash[REFUSAL] = str(error)
-        if passing is None:
+        if running is None:
             return (yield)
-        item.stash[PASSING] = self._inside[item] = passing
+        item.stash[RUNNING] = self._inside[item] = running
         try:
             result = yield
         except BaseException:
-            passing.failed = True
+            running.failed = True
             if drift := self._shared.take_drift():
-                passing.record = UsageRecord(nodeid=item.nodeid, calls=passing.tracker.priced_calls, drift=drift)
-            self._fail_on_misses(item, passing)
+                running.record = UsageRecord(nodeid=item.nodeid, calls=running.tracker.priced_calls, drift=drift)
+            self._fail_on_misses(item, running)
             raise
-        if passing.deck is not None:
-            passing.deck.prepare()
-        self._fail_on_misses(item, passing)
+        if running.playback is not None:
+            running.playback.prepare()
+        self._fail_on_misses(item, running)
         return result
 
     @pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)
@@ -146,43 +146,43 @@ class Gate:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Judge the test when its code is done, as a failed assertion would."""
-        passing = item.stash.get(PASSING, None)
-        if passing is None:
+        running = item.stash.get(RUNNING, None)
+        if running is None:
             return (yield)
         try:
             result = yield
         except (KeyboardInterrupt, pytest.exit.Exception):
-            passing.failed = True
+            running.failed = True
             raise
         except BaseException as error:
-            passing.failed = not isinstance(error, pytest.skip.Exception)
-            self._judge(item, passing, ran=passing.failed)
-            self._fail_on_misses(item, passing)
-            self._explain(item, passing)
+            running.failed = not isinstance(error, pytest.skip.Exception)
+            self._judge(item, running, ran=running.failed)
+            self._fail_on_misses(item, running)
+            self._explain(item, running)
             raise
-        self._judge(item, passing)
-        self._fail_on_misses(item, passing)
-        if passing.message and self.settings.enforcement == "enforce":
-            pytest.fail(passing.message, pytrace=False)
-        self._fail_on_unplayed(item, passing)
+        self._judge(item, running)
+        self._fail_on_misses(item, running)
+        if running.message and self.settings.enforcement == "enforce":
+            pytest.fail(running.message, pytrace=False)
+        self._fail_on_unplayed(item, running)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         """Close what set-up opened."""
-        passing = item.stash.get(PASSING, None)
-        if passing is None:
+        running = item.stash.get(RUNNING, None)
+        if running is None:
             return (yield)
         try:
             result = yield
-            self._fail_on_misses(item, passing)
+            self._fail_on_misses(item, running)
         except BaseException:
-            passing.failed = True
+            running.failed = True
             raise
         else:
             return result
         finally:
-            self._dismiss(item, passing)
+            self._dismiss(item, running)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -190,11 +190,11 @@ class Gate:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Keep the record for the last report."""
         report = yield
-        passing = item.stash.get(PASSING, None)
-        if passing is not None and call.when == "call" and report.outcome == "skipped":
-            passing.failed = False  # an expected failure: what it recorded is good
-        if call.when == "teardown" and passing is not None and passing.record is not None:
-            self._finished[item.nodeid] = passing.record.to_dict()
+        running = item.stash.get(RUNNING, None)
+        if running is not None and call.when == "call" and report.outcome == "skipped":
+            running.failed = False  # an expected failure: what it recorded is good
+        if call.when == "teardown" and running is not None and running.record is not None:
+            self._finished[item.nodeid] = running.record.to_dict()
         return report
 
     @pytest.hookimpl(tryfirst=True)
@@ -204,8 +204,8 @@ class Gate:
         Not when that report is made: pytest-rerunfailures makes some that are never told of.
         """
         if report.failed and hasattr(report, "context"):  # a subtest's
-            for item, passing in self._inside.items():
-                passing.failed = passing.failed or item.nodeid == report.nodeid
+            for item, running in self._inside.items():
+                running.failed = running.failed or item.nodeid == report.nodeid
         if report.when == "teardown":
             record = self._finished.pop(report.nodeid, None)
             shared = [each.to_dict() for each in self._shared.drain()]
@@ -218,7 +218,7 @@ class Gate:
 
     # -- the steps
 
-    def _admit(self, item: pytest.Item) -> Passing | None:
+    def _admit(self, item: pytest.Item) -> RunningTest | None:
         """Open a test's ledger and cassette; ``None`` for a test that nobody asks figures of.
 
         Raises:
@@ -226,112 +226,116 @@ class Gate:
         """
         if not self.settings.counts_all and not asks(item):
             return None
-        wishes = read_markers(item, self.settings.test_budget)
-        deck = self._decks.of_test(item, wishes)
+        marker_settings = read_markers(item, self.settings.test_budget)
+        playback = self._playbacks.of_test(item, marker_settings)
         if self.settings.enforcement == "off":
-            wishes = replace(wishes, budget=Budget())
+            marker_settings = replace(marker_settings, budget=Budget())
         self._attach()
         ledger = Ledger(item.nodeid)
-        passing = Passing(wishes=wishes, ledger=ledger, tracker=UsageTracker(ledger, self.book), deck=deck)
+        running = RunningTest(
+            marker_settings=marker_settings, ledger=ledger, tracker=UsageTracker(ledger, self.book), playback=playback
+        )
         item.user_properties[:] = [
             each for each in item.user_properties if not str(each[0]).startswith(PROPERTY_PREFIX)
         ]
-        passing.teardown.enter_context(self.frame.charge(ledger))
-        passing.teardown.enter_context(playing(deck, self.settings))
-        return passing
+        running.teardown.enter_context(self.frame.charge(ledger))
+        running.teardown.enter_context(playing(playback, self.settings))
+        return running
 
-    def _judge(self, item: pytest.Item, passing: Passing, *, ran: bool = True) -> None:
+    def _judge(self, item: pytest.Item, running: RunningTest, *, ran: bool = True) -> None:
         """Hold what the test used up to now against what it is allowed.
 
         Args:
             item: the test.
-            passing: its state.
+            running: its state.
             ran: whether its code ran, and was not skipped.
         """
-        passing.judged = True
-        passing.ledger.settle()
+        running.judged = True
+        running.ledger.settle()
         record = self._judge_of_tests.judge(
             UsageRecord(
                 nodeid=item.nodeid,
-                calls=passing.tracker.priced_calls,
-                cache_hits=passing.ledger.cache_hits,
-                incidents=passing.ledger.incidents,
+                calls=running.tracker.priced_calls,
+                cache_hits=running.ledger.cache_hits,
+                incidents=running.ledger.incidents,
             ),
-            passing.wishes.budget,
-            unanswered=(passing.deck is not None and passing.deck.failed)
-            or (passing.record is not None and bool(passing.record.drift)),
+            running.marker_settings.budget,
+            unanswered=(running.playback is not None and running.playback.failed)
+            or (running.record is not None and bool(running.record.drift)),
             ran=ran,
         )
         if record.violations or self._tells_parts:
             record = replace(record, calls=tuple(map(locate_input, record.calls)))
-        passing.record = record
+        running.record = record
         if record.violations:
             from pytest_tokenbudget.report.message import render_verdict  # noqa: PLC0415 - only when it fails
 
-            passing.message = render_verdict(record)
+            running.message = render_verdict(record)
 
-    def _explain(self, item: pytest.Item, passing: Passing) -> None:
+    def _explain(self, item: pytest.Item, running: RunningTest) -> None:
         """Add what a failing test used to its report."""
-        if passing.message:
-            item.add_report_section("call", "token budget", passing.message)
-        elif passing.ledger.calls or passing.ledger.cache_hits:
-            item.add_report_section("call", "token usage", str(passing.tracker))
+        if running.message:
+            item.add_report_section("call", "token budget", running.message)
+        elif running.ledger.calls or running.ledger.cache_hits:
+            item.add_report_section("call", "token usage", str(running.tracker))
 
-    def _fail_on_misses(self, item: pytest.Item, passing: Passing) -> None:
+    def _fail_on_misses(self, item: pytest.Item, running: RunningTest) -> None:
         """A request that no recording answers fails the test, whatever its code made of it."""
-        deck, root = passing.deck, self.settings.rootdir
-        if deck is not None and (lines := describe_misses(deck, item.nodeid, self.book, root)):
-            record = passing.record or UsageRecord(nodeid=item.nodeid, calls=passing.tracker.priced_calls)
-            if any(miss.reason == "blocked" for miss in deck.misses):
-                passing.record = replace(record, blocked=(*record.blocked, *lines))
+        playback, root = running.playback, self.settings.rootdir
+        if playback is not None and (lines := describe_misses(playback, item.nodeid, self.book, root)):
+            record = running.record or UsageRecord(nodeid=item.nodeid, calls=running.tracker.priced_calls)
+            if any(miss.reason == "blocked" for miss in playback.misses):
+                running.record = replace(record, blocked=(*record.blocked, *lines))
             else:
-                passing.record = replace(record, drift=(*record.drift, *lines))
-            passing.failed = True
-            deck.misses.clear()
+                running.record = replace(record, drift=(*record.drift, *lines))
+            running.failed = True
+            playback.misses.clear()
             # What the code under test made of the miss would only hide it.
             raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
 
-    def _fail_on_unplayed(self, item: pytest.Item, passing: Passing) -> None:
-        deck = passing.deck
-        if deck is None or deck.live or passing.record is None or not (unplayed := deck.unplayed()):
+    def _fail_on_unplayed(self, item: pytest.Item, running: RunningTest) -> None:
+        playback = running.playback
+        if playback is None or playback.live or running.record is None or not (unplayed := playback.unplayed()):
             return
-        if passing.wishes.cassette is not None and self._decks.is_shared(deck, item.session):
+        if running.marker_settings.cassette is not None and self._playbacks.is_shared(playback, item.session):
             return  # what this test leaves, another one plays
-        passing.record = replace(passing.record, unplayed=unplayed)
+        running.record = replace(running.record, unplayed=unplayed)
         if self.settings.unplayed_fails:
-            passing.failed = True
+            running.failed = True
             pytest.fail(
-                f"{passing.record.nodeid} did not ask for {len(unplayed)} recording(s) of {deck.path.name}: "
+                f"{running.record.nodeid} did not ask for {len(unplayed)} recording(s) of {playback.path.name}: "
                 f"{'; '.join(unplayed)}; record it again with: "
-                f"pytest {passing.record.nodeid} --token-record=rewrite",
+                f"pytest {running.record.nodeid} --token-record=rewrite",
                 pytrace=False,
             )
 
-    def _dismiss(self, item: pytest.Item, passing: Passing) -> None:
+    def _dismiss(self, item: pytest.Item, running: RunningTest) -> None:
         """Close a test's ledger and cassette, and complete its record."""
         self._inside.pop(item, None)
-        passing.ledger.settle()
-        if not passing.judged:
-            drift = passing.record
-            self._judge(item, passing, ran=False)  # it ended in set-up
-            if drift is not None and passing.record is not None:
-                passing.record = replace(passing.record, drift=drift.drift, blocked=drift.blocked)
+        running.ledger.settle()
+        if not running.judged:
+            drift = running.record
+            self._judge(item, running, ran=False)  # it ended in set-up
+            if drift is not None and running.record is not None:
+                running.record = replace(running.record, drift=drift.drift, blocked=drift.blocked)
         try:
-            if passing.deck is not None:
-                save(passing.deck, whole=not passing.failed)
+            if running.playback is not None:
+                save(running.playback, whole=not running.failed)
         finally:
-            passing.teardown.close()
-            passing.ledger.close()
-            record = passing.record or UsageRecord(nodeid=item.nodeid)
-            late = passing.tracker.priced_calls[len(record.calls) :]  # used in teardown: reported, not judged
-            cassettes = (str(passing.deck.path),) if passing.deck is not None and passing.deck.used else ()
-            passing.record = replace(
+            running.teardown.close()
+            running.ledger.close()
+            record = running.record or UsageRecord(nodeid=item.nodeid)
+            late = running.tracker.priced_calls[len(record.calls) :]  # used in teardown: reported, not judged
+            cassettes = (
+                (str(running.playback.path),) if running.playback is not None and running.playback.used else ()
+            )
+            running.record = replace(
                 record,
                 calls=(*record.calls, *map(locate_input, late)) if self._tells_parts else (*record.calls, *late),
-                cache_hits=passing.ledger.cache_hits,
+                cache_hits=running.ledger.cache_hits,
                 cassettes=cassettes,
-                incidents=passing.ledger.incidents,
+                incidents=running.ledger.incidents,
             )
             from pytest_tokenbudget.report.junit import junit_properties  # noqa: PLC0415 - not on the start-up path
 
-            item.user_properties += junit_properties(passing.record)
+            item.user_properties += junit_properties(running.record)

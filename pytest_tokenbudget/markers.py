@@ -19,7 +19,7 @@ MATCHERS = ("method", "scheme", "host", "port", "path", "query", "uri", "url", "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class MarkerSettings:
     """What the markers of one test say.
 
     Attributes:
@@ -38,7 +38,7 @@ class Wishes:
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_markers(item: pytest.Item, defaults: Budget) -> Wishes:
+def read_markers(item: pytest.Item, defaults: Budget) -> MarkerSettings:
     """Read a test's markers.
 
     Raises:
@@ -60,7 +60,7 @@ def read_markers(item: pytest.Item, defaults: Budget) -> Wishes:
     budget = budget.over(defaults)
     if budget.min_requests is None and any(mark.name == BUDGET for mark in item.own_markers):
         budget = replace(budget, min_requests=1)
-    return Wishes(budget=budget, marked=marked, **cassette)
+    return MarkerSettings(budget=budget, marked=marked, **cassette)
 
 
 def _budget(item: pytest.Item, node: Any, mark: pytest.Mark) -> Budget:

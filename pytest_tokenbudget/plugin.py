@@ -30,11 +30,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check everything that the user said."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    reception = Reception(config)
-    config.pluginmanager.register(reception, "pytest_tokenbudget_reception")
+    activation = Activation(config)
+    config.pluginmanager.register(activation, "pytest_tokenbudget_activation")
     # Who is told of a mistake will ask for help, and shall get it.
     if not config.option.help and _says_anything(config):
-        reception.check_settings()
+        activation.check_settings()
 
 
 def pytest_plugin_registered(plugin: object, plugin_name: str, manager: pytest.PytestPluginManager) -> None:
@@ -46,13 +46,13 @@ def pytest_plugin_registered(plugin: object, plugin_name: str, manager: pytest.P
 @pytest.fixture
 def usage(request: pytest.FixtureRequest) -> UsageTracker:
     """The test's model usage, live: tokens, requests, cost and calls so far."""
-    from pytest_tokenbudget.gate import PASSING  # noqa: PLC0415 - only for tests that ask
+    from pytest_tokenbudget.gate import RUNNING  # noqa: PLC0415 - only for tests that ask
 
-    tracker: UsageTracker = request.node.stash[PASSING].tracker
+    tracker: UsageTracker = request.node.stash[RUNNING].tracker
     return tracker
 
 
-class Reception:
+class Activation:
     """Opens the gate and the collector when there is something for them to do; else nothing of them is loaded."""
 
     def __init__(self, config: pytest.Config) -> None:

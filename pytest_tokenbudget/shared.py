@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_tokenbudget.admission import asks
-from pytest_tokenbudget.decks import describe_misses, playing, save
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.ledger import Ledger
+from pytest_tokenbudget.playbacks import describe_misses, playing, save
 from pytest_tokenbudget.record import SharedRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from pytest_tokenbudget.capture.playback import Deck
-    from pytest_tokenbudget.decks import Decks
+    from pytest_tokenbudget.capture.playback import Playback
     from pytest_tokenbudget.ledger import Frame
+    from pytest_tokenbudget.playbacks import Playbacks
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
 
@@ -38,12 +38,12 @@ class SharedFixtures:
     """The hooks around fixtures of class, module, package and session scope."""
 
     def __init__(
-        self, settings: Settings, book: PriceBook, frame: Frame, decks: Decks, attach: Callable[[], None]
+        self, settings: Settings, book: PriceBook, frame: Frame, playbacks: Playbacks, attach: Callable[[], None]
     ) -> None:
         self._settings = settings
         self._book = book
         self._frame = frame
-        self._decks = decks
+        self._playbacks = playbacks
         self._attach = attach
         self._shared: list[Shared] = []
         self._drift: list[str] = []
@@ -62,7 +62,7 @@ class SharedFixtures:
         )
         self._shared.append(shared)
         try:
-            deck = self._decks.of_fixture(fixturedef, request)
+            playback = self._playbacks.of_fixture(fixturedef, request)
         except ConfigurationError as error:
             pytest.fail(str(error), pytrace=False)
         leave: list[ExitStack] = []
@@ -71,16 +71,16 @@ class SharedFixtures:
         def end() -> None:
             if leave:
                 leave.pop().close()
-                self._end_deck(deck, nodeid)
+                self._end_playback(playback, nodeid)
 
         # Finalizers run last first: this one ends what the other, added after the fixture's own, begins.
         fixturedef.addfinalizer(end)
-        with self._charged(shared, deck):
+        with self._charged(shared, playback):
             try:
                 result = yield
             finally:
                 try:
-                    self._end_deck(deck, nodeid)
+                    self._end_playback(playback, nodeid)
                 except pytest.fail.Exception as failure:
                     # pytest keeps what a fixture raised for the next test that asks for it; this it has not seen.
                     key = fixturedef.cache_key(request)  # type: ignore[arg-type] # it is a SubRequest here
@@ -89,15 +89,15 @@ class SharedFixtures:
 
         def enter() -> None:
             stack = ExitStack()
-            stack.enter_context(self._charged(shared, deck))
+            stack.enter_context(self._charged(shared, playback))
             leave.append(stack)
 
         fixturedef.addfinalizer(enter)
         return result
 
     @contextmanager
-    def _charged(self, shared: Shared, deck: Deck | None) -> Iterator[None]:
-        with self._frame.charge(shared.ledger), playing(deck, self._settings):
+    def _charged(self, shared: Shared, playback: Playback | None) -> Iterator[None]:
+        with self._frame.charge(shared.ledger), playing(playback, self._settings):
             yield
 
     def take_drift(self) -> tuple[str, ...]:
@@ -134,12 +134,12 @@ class SharedFixtures:
             }
         return fixture in self._counted_fixtures
 
-    def _end_deck(self, deck: Deck | None, nodeid: str) -> None:
-        if deck is None:
+    def _end_playback(self, playback: Playback | None, nodeid: str) -> None:
+        if playback is None:
             return
-        whole = sys.exc_info()[0] is None and not deck.misses
-        if lines := describe_misses(deck, nodeid, self._book, self._settings.rootdir):
-            deck.misses.clear()
+        whole = sys.exc_info()[0] is None and not playback.misses
+        if lines := describe_misses(playback, nodeid, self._book, self._settings.rootdir):
+            playback.misses.clear()
             self._drift += lines
             raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
-        save(deck, whole=whole)
+        save(playback, whole=whole)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from pytest_tokenbudget.capture.passage import begin_live
+from pytest_tokenbudget.capture.tracked_request import begin_live
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from pytest_tokenbudget.capture.passage import Passage
+    from pytest_tokenbudget.capture.tracked_request import TrackedRequest
 
-_PASSAGE = "_tokenbudget_passage"
+_TRACKED = "_tokenbudget_tracked"
 _DECODED = "_tokenbudget_decoded"
 
 
@@ -29,16 +29,16 @@ def hook_aiohttp(requests: ModuleType) -> None:
 def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(send)
     async def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        passage = begin_live(self.method, str(self.url), _body_of(self))
-        if passage is None:
+        tracked = begin_live(self.method, str(self.url), _body_of(self))
+        if tracked is None:
             return await send(self, *args, **kwargs)
         try:
             response = await send(self, *args, **kwargs)
         except BaseException as error:
-            passage.fail(error)
+            tracked.fail(error)
             raise
-        passage.sent = True
-        setattr(response, _PASSAGE, passage)
+        tracked.sent = True
+        setattr(response, _TRACKED, tracked)
         setattr(response, _DECODED, getattr(self.session, "auto_decompress", True))
         return response
 
@@ -48,19 +48,19 @@ def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
 def _tapped_start(start: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(start)
     async def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        passage: Passage | None = self.__dict__.get(_PASSAGE)
-        if passage is None:
+        tracked: TrackedRequest | None = self.__dict__.get(_TRACKED)
+        if tracked is None:
             return await start(self, *args, **kwargs)
         try:
             result = await start(self, *args, **kwargs)
         except BaseException as error:
-            passage.fail(error)
+            tracked.fail(error)
             raise
         headers = {name.lower(): value for name, value in self.headers.items()}
         if getattr(self, _DECODED):
             headers.pop("content-encoding", None)
-        passage.answer(self.status, headers)
-        self.content = _Tee(self.content, passage)
+        tracked.answer(self.status, headers)
+        self.content = _Tee(self.content, tracked)
         return result
 
     return tapped
@@ -87,9 +87,9 @@ def _body_of(request: Any) -> bytes:
 class _Tee:
     """aiohttp's stream of a response, noting each piece as it is taken."""
 
-    def __init__(self, stream: Any, passage: Passage) -> None:
+    def __init__(self, stream: Any, tracked: TrackedRequest) -> None:
         self._stream = stream
-        self._passage = passage
+        self._tracked = tracked
 
     def __getattr__(self, name: str) -> Any:
         return getattr(object.__getattribute__(self, "_stream"), name)  # a copy in the making has none yet
@@ -135,11 +135,11 @@ class _Tee:
         if self._stream.is_eof():
             return
         if self._stream.exception() is None:
-            self._passage.feed(self._stream.read_nowait(-1))
-        self._passage.finish(complete=False)
+            self._tracked.feed(self._stream.read_nowait(-1))
+        self._tracked.finish(complete=False)
 
     def _note(self, data: bytes) -> bytes:
-        self._passage.feed(data)
+        self._tracked.feed(data)
         if self._stream.at_eof():
-            self._passage.finish(complete=True)
+            self._tracked.finish(complete=True)
         return data

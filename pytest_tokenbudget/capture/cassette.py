@@ -30,37 +30,37 @@ from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 if TYPE_CHECKING:
     from vcr.request import Request
 
-    from pytest_tokenbudget.capture.playback import Deck
+    from pytest_tokenbudget.capture.playback import Playback
 
 LOOPBACK = ("localhost", "::1")
 
 
-def open_cassette(deck: Deck) -> TokenCassette:
-    """Open a deck's cassette with the user's ``vcr_config``.
+def open_cassette(playback: Playback) -> TokenCassette:
+    """Open a playback's cassette with the user's ``vcr_config``.
 
     Raises:
         CassetteError: the file can't be used.
     """
-    options = dict(deck.configure())
+    options = dict(playback.configure())
     # The rest of these is decided by our own options, markers and layout.
     for name in ("record_mode", "cassette_library_dir", "path_transformer", "allowed_hosts", "path"):
         options.pop(name, None)
-    if deck.match_on is not None:
-        options["match_on"] = deck.match_on  # a marker says more than a fixture for all
+    if playback.match_on is not None:
+        options["match_on"] = playback.match_on  # a marker says more than a fixture for all
     options.setdefault("match_on", DEFAULT_MATCH)
-    if options.get("serializer") == "json" and deck.path.suffix == ".yaml":
-        deck.path = deck.path.with_name(deck.path.name.removesuffix(".yaml") + ".json")
-    elif deck.path.suffix == ".json":
+    if options.get("serializer") == "json" and playback.path.suffix == ".yaml":
+        playback.path = playback.path.with_name(playback.path.name.removesuffix(".yaml") + ".json")
+    elif playback.path.suffix == ".json":
         options["serializer"] = "json"
-    file = CassetteFile(deck)
-    if deck.live:
+    file = CassetteFile(playback)
+    if playback.live:
         file.check_writable()
     loader = VCR()
     config = loader.get_merged_config(
-        path=str(deck.path),
+        path=str(playback.path),
         record_mode="new_episodes"
-        if deck.record == "rewrite" or (deck.record == "once" and file.own)
-        else deck.record,
+        if playback.record == "rewrite" or (playback.record == "once" and file.own)
+        else playback.record,
         persister=file,
         **options,
     )
@@ -68,9 +68,9 @@ def open_cassette(deck: Deck) -> TokenCassette:
         config.pop(name, None)
     indexed = tuple(options["match_on"]) == DEFAULT_MATCH and "additional_matchers" not in options
     cassette = TokenCassette(**config)
-    cassette.deck = deck
+    cassette.playback = playback
     cassette.indexed = indexed
-    cassette._load()  # noqa: SLF001 - vcrpy's own constructor-and-load is a class method that can't be told of a deck
+    cassette._load()  # noqa: SLF001 - vcrpy's own constructor-and-load is a class method that knows no playback
     return cassette
 
 
@@ -80,7 +80,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
     _non_cassette_options = ("path_transformer", "func_path_generator", "record_on_exception")
 
     taps_itself = True  # after its lock, and with the headers that the client will see
-    deck: Deck
+    playback: Playback
     indexed: bool = True
 
     def __init__(self, **config: Any) -> None:
@@ -161,7 +161,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
                 number=self._handled,
                 reason=self._reason(request),
             )
-        self.deck.misses.append(miss)
+        self.playback.misses.append(miss)
         raise ReplayMiss(f"no recording in {self._path} answers {miss.method} {miss.url} ({miss.reason})")
 
     def save(self, *, whole: bool) -> None:

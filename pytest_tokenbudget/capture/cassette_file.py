@@ -19,11 +19,11 @@ from pytest_tokenbudget.errors import CassetteError
 from pytest_tokenbudget.files import locked, write_atomically
 
 if TYPE_CHECKING:
-    from pytest_tokenbudget.capture.playback import Deck
+    from pytest_tokenbudget.capture.playback import Playback
 
 
 class CassetteFile:
-    """vcrpy's persister for one deck.
+    """vcrpy's persister for one playback.
 
     Attributes:
         own: whether this run has written the file: another of its tests or fixtures records to it too.
@@ -31,12 +31,12 @@ class CassetteFile:
         suffix: is put behind the file's name where the recording is not whole.
     """
 
-    def __init__(self, deck: Deck) -> None:
+    def __init__(self, playback: Playback) -> None:
         self.suffix = ""
-        self._path = deck.path
-        self._found = _read_bytes(deck.path) if deck.live else None
-        self.own = self._is_newer_than(deck.since)
-        self.fresh = deck.record == "rewrite" and not self.own
+        self._path = playback.path
+        self._found = _read_bytes(playback.path) if playback.live else None
+        self.own = self._is_newer_than(playback.since)
+        self.fresh = playback.record == "rewrite" and not self.own
 
     def check_writable(self) -> None:
         """Find out before money is spent that the recording could not be saved.

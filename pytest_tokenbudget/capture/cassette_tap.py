@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from pytest_tokenbudget.capture.passage import begin, claim_live, current
+from pytest_tokenbudget.capture.tracked_request import begin, claim_live, current
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
@@ -65,23 +65,23 @@ def _taps_itself(cassette: Any) -> bool:
 
 def tap(request: Any, response: dict[str, Any], *, replayed: bool) -> None:
     """Count an exchange of a cassette, unless its client's own tap counts it; then only note that it was replayed."""
-    passage = current.get()
-    if passage is not None:
-        passage.replayed = replayed
+    tracked = current.get()
+    if tracked is not None:
+        tracked.replayed = replayed
         return
     if not replayed and claim_live(request.method, request.uri):
         return
     from pytest_tokenbudget.capture.cassette import body_bytes  # noqa: PLC0415 - it imports vcrpy, which imports this
 
-    passage = begin(request.method, request.uri, body_bytes(request))
-    if passage is None:
+    tracked = begin(request.method, request.uri, body_bytes(request))
+    if tracked is None:
         return
-    passage.replayed = replayed
+    tracked.replayed = replayed
     body = (response.get("body") or {}).get("string") or b""
     headers = {
         str(name).lower(): values if isinstance(values, str) else ", ".join(map(str, values))
         for name, values in (response.get("headers") or {}).items()
     }
-    passage.answer(response["status"]["code"], headers)
-    passage.feed(body.encode() if isinstance(body, str) else bytes(body))
-    passage.finish(complete=True)
+    tracked.answer(response["status"]["code"], headers)
+    tracked.feed(body.encode() if isinstance(body, str) else bytes(body))
+    tracked.finish(complete=True)

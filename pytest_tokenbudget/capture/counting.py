@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from pytest_tokenbudget.capture import wire
-from pytest_tokenbudget.capture.playback import active_deck
+from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.wire.exchange import Exchange
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from pytest_tokenbudget.capture.passage import Passage
+    from pytest_tokenbudget.capture.tracked_request import TrackedRequest
     from pytest_tokenbudget.capture.wire.exchange import Reading
     from pytest_tokenbudget.ledger import Billing, Ledger
 
@@ -88,7 +88,7 @@ def current_runs() -> tuple[UUID, ...]:
     return tuple(each for each in _runs.get() if each in _open_runs)
 
 
-def count_exchange(passage: Passage, exchange: Exchange, bill: Billing) -> None:
+def count_exchange(tracked: TrackedRequest, exchange: Exchange, bill: Billing) -> None:
     """Enter what an exchange used into the ledger; nothing where it was no model request."""
     reading = wire.read(exchange)
     if reading is None or reading.pending:
@@ -99,28 +99,28 @@ def count_exchange(passage: Passage, exchange: Exchange, bill: Billing) -> None:
         if exchange.method == "GET" and reading.request_id in traces.background:
             return
         traces.background.add(reading.request_id)
-    call = _measure(reading, replayed=passage.replayed)
+    call = _measure(reading, replayed=tracked.replayed)
     bill.add(call)
     names = frozenset({reading.model, reading.request_model} - {""})
-    seen = Seen(passage.started, names, call, has_run=bool(passage.run_ids))
+    seen = Seen(tracked.started, names, call, has_run=bool(tracked.run_ids))
     traces.all.append(seen)
-    for run_id in passage.run_ids:
+    for run_id in tracked.run_ids:
         traces.by_run[run_id].append(seen)
     if reading.request_id is not None:
         traces.by_id[reading.request_id] = seen
 
 
-def preview_exchange(passage: Passage, exchange: Exchange, bill: Billing) -> None:
+def preview_exchange(tracked: TrackedRequest, exchange: Exchange, bill: Billing) -> None:
     """Enter what an exchange has used up to now into the ledger of a block that ends before it."""
     reading = wire.read(exchange)
     if reading is not None and not reading.pending:
-        bill.add(_measure(reading, replayed=passage.replayed))
+        bill.add(_measure(reading, replayed=tracked.replayed))
 
 
-def count_unanswered(passage: Passage, bill: Billing, why: str) -> None:
+def count_unanswered(tracked: TrackedRequest, bill: Billing, why: str) -> None:
     """Enter a request that was sent and not answered: the provider may bill it, so its usage is unknown."""
     reading = wire.read(
-        Exchange(method=passage.method, url=passage.url, request_body=passage.request_body, complete=False)
+        Exchange(method=tracked.method, url=tracked.url, request_body=tracked.request_body, complete=False)
     )
     if reading is not None:
         bill.add(
@@ -170,14 +170,14 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
         return
     if (usage is None and not disbelieved) or _explained_by_time(run, model, usage, traces):
         return
-    deck = active_deck()
+    playback = active_playback()
     call = ModelCall(
         model=model or run.model,
         provider=run.provider,
         usage=usage,
         source="callback",
         # A replayed test reaches nobody, so a model without HTTP costs nothing there either.
-        replayed=deck is not None and not deck.live,
+        replayed=playback is not None and not playback.live,
         reason="LangChain's callback reported a count that can't be believed" if disbelieved else None,
         request_id=next(iter(request_ids), None),
     )

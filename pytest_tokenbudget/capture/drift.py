@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from pytest_tokenbudget.capture.playback import Deck, Miss
+    from pytest_tokenbudget.capture.playback import Miss, Playback
     from pytest_tokenbudget.capture.wire.exchange import Reading
     from pytest_tokenbudget.pricing import PriceBook
 
@@ -29,19 +29,21 @@ FRAME = "frame"
 ROLES = ("system", "user", "assistant", "tool", "tools")
 
 
-def describe_misses(deck: Deck, *, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
+def describe_misses(playback: Playback, *, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
     """One line for each request that no recording answered: what changed, and how to record it again.
 
     Args:
-        deck: the cassette and its misses.
+        playback: the cassette and its misses.
         nodeid: the test, for the command.
         book: the prices, for what the change costs.
         rootdir: paths are shown from here.
     """
     command = f"pytest {shlex.quote(nodeid)} --token-record=" if nodeid else "pytest --token-record="
-    path = deck.path.relative_to(rootdir).as_posix() if deck.path.is_relative_to(rootdir) else str(deck.path)
+    path = (
+        playback.path.relative_to(rootdir).as_posix() if playback.path.is_relative_to(rootdir) else str(playback.path)
+    )
     lines: dict[str, None] = {}
-    for miss in deck.misses:
+    for miss in playback.misses:
         where = urlsplit(miss.url).path or "/"
         if miss.reason == "blocked":
             line = (
@@ -49,26 +51,27 @@ def describe_misses(deck: Deck, *, nodeid: str, book: PriceBook, rootdir: Path) 
                 "test; replace that call in the test, or run it live with token_replay = off"
             )
         elif miss.reason == "missing":
-            line = (
-                f"{nodeid or deck.path.stem} has no recording: {path} does not exist; record it with: {command}once"
-            )
+            subject = nodeid or playback.path.stem
+            line = f"{subject} has no recording: {path} does not exist; record it with: {command}once"
         elif miss.reason == "played":
             line = (
                 f"request {miss.number} to {where}: each recording of it in {path} has been played; "
                 f"re-record with: {command}rewrite"
             )
         else:
-            line = f"request {miss.number} to {where}: {_change(deck, miss, book)}; re-record with: {command}rewrite"
+            line = (
+                f"request {miss.number} to {where}: {_change(playback, miss, book)}; re-record with: {command}rewrite"
+            )
         # A client that retries asks the same again.
         lines.setdefault(line)
     return list(lines)
 
 
-def _change(deck: Deck, miss: Miss, book: PriceBook) -> str:
+def _change(playback: Playback, miss: Miss, book: PriceBook) -> str:
     now = _read(miss.method, miss.url, miss.body)
     if now is None or now.prompt is None:
         return "no recording answers it"
-    nearest = _nearest(deck, miss, now)
+    nearest = _nearest(playback, miss, now)
     if nearest is None or nearest.prompt is None:
         return "no recording of this endpoint answers it"
     changes = []
@@ -93,11 +96,11 @@ def _role_change(role: str, before: int, after: int, nearest: Reading, now: Read
     return f"{role} unchanged" if same else f"{role} changed (+0 tokens)"
 
 
-def _nearest(deck: Deck, miss: Miss, now: Reading) -> Reading | None:
+def _nearest(playback: Playback, miss: Miss, now: Reading) -> Reading | None:
     """The recording of the same endpoint that has most in common with the request: its model, then its texts."""
     path = urlsplit(miss.url).path
     found = []
-    for request, _ in deck.cassette.data:
+    for request, _ in playback.cassette.data:
         if request.method == miss.method and urlsplit(request.uri).path == path:
             reading = _read(request.method, request.uri, body_bytes(request))
             if reading is not None and reading.prompt is not None:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from pytest_tokenbudget.capture.passage import begin_live
+from pytest_tokenbudget.capture.tracked_request import begin_live
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from pytest_tokenbudget.capture.passage import Passage
+    from pytest_tokenbudget.capture.tracked_request import TrackedRequest
 
-_PASSAGE = "_tokenbudget_passage"
+_TRACKED = "_tokenbudget_tracked"
 _SENT = "_tokenbudget_sent"
 
 
@@ -34,11 +34,11 @@ def _tapped_putrequest(putrequest: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(putrequest)
     def tapped(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         # Forget a request that got no answer: the connection was made anew for this one.
-        self.__dict__.pop(_PASSAGE, None)
+        self.__dict__.pop(_TRACKED, None)
         result = putrequest(self, method, url, *args, **kwargs)
-        passage = begin_live(method, _absolute(self, url))
-        if passage is not None:
-            setattr(self, _PASSAGE, passage)
+        tracked = begin_live(method, _absolute(self, url))
+        if tracked is not None:
+            setattr(self, _TRACKED, tracked)
             setattr(self, _SENT, bytearray())
         return result
 
@@ -48,16 +48,16 @@ def _tapped_putrequest(putrequest: Callable[..., Any]) -> Callable[..., Any]:
 def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(send)
     def tapped(self: Any, data: Any) -> Any:
-        passage: Passage | None = self.__dict__.get(_PASSAGE)
-        if passage is None:
+        tracked: TrackedRequest | None = self.__dict__.get(_TRACKED)
+        if tracked is None:
             return send(self, data)
         try:
             result = send(self, data)
         except BaseException as error:
-            if not passage.sent:  # not even a connection; a server that hangs up on a body may have answered
-                passage.fail(error)
+            if not tracked.sent:  # not even a connection; a server that hangs up on a body may have answered
+                tracked.fail(error)
             raise
-        passage.sent = True
+        tracked.sent = True
         if isinstance(data, bytes | bytearray | memoryview):
             getattr(self, _SENT).extend(data)
         return result
@@ -68,20 +68,20 @@ def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
 def _tapped_getresponse(getresponse: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(getresponse)
     def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        passage: Passage | None = self.__dict__.pop(_PASSAGE, None)
-        if passage is None:
+        tracked: TrackedRequest | None = self.__dict__.pop(_TRACKED, None)
+        if tracked is None:
             return getresponse(self, *args, **kwargs)
-        passage.request_body = _body_of(bytes(self.__dict__.pop(_SENT)))
+        tracked.request_body = _body_of(bytes(self.__dict__.pop(_SENT)))
         try:
             response = getresponse(self, *args, **kwargs)
         except BaseException as error:
-            passage.fail(error)
+            tracked.fail(error)
             raise
-        passage.answer(response.status, {name.lower(): value for name, value in response.headers.items()})
+        tracked.answer(response.status, {name.lower(): value for name, value in response.headers.items()})
         if response.fp is None:
-            passage.finish(complete=True)
+            tracked.finish(complete=True)
         else:
-            response.fp = _Tee(response.fp, passage, chunked=bool(response.chunked), length=response.length)
+            response.fp = _Tee(response.fp, tracked, chunked=bool(response.chunked), length=response.length)
         return response
 
     return tapped
@@ -151,9 +151,9 @@ def _size(line: bytes) -> int:
 class _Tee:
     """The file that a response is read from, noting each byte as it is taken."""
 
-    def __init__(self, file: Any, passage: Passage, *, chunked: bool, length: int | None) -> None:
+    def __init__(self, file: Any, tracked: TrackedRequest, *, chunked: bool, length: int | None) -> None:
         self._file = file
-        self._passage = passage
+        self._tracked = tracked
         self._chunks = Chunks() if chunked else None
         self._left = None if chunked else length
 
@@ -179,19 +179,19 @@ class _Tee:
         try:
             self._file.close()
         finally:
-            self._passage.finish(complete=False)
+            self._tracked.finish(complete=False)
 
     def _note(self, data: bytes, *, wanted: bool) -> bytes:
         if self._chunks is not None:
-            self._passage.feed(self._chunks.feed(data))
+            self._tracked.feed(self._chunks.feed(data))
             ended = self._chunks.ended
         else:
-            self._passage.feed(data)
+            self._tracked.feed(data)
             if self._left is None:
                 ended = wanted and not data  # the connection's end is the body's
             else:
                 self._left -= len(data)
                 ended = self._left <= 0
         if ended:
-            self._passage.finish(complete=True)
+            self._tracked.finish(complete=True)
         return data

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from pytest_tokenbudget.capture.playback import active_deck
+from pytest_tokenbudget.capture.playback import active_playback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,15 +32,15 @@ def hook_aiohttp(client: ModuleType) -> None:
 
 
 def _cover_before(owner: type, name: str) -> None:
-    """Let a method put the active deck's stubs in place before it does its work."""
+    """Let a method put the active playback's stubs in place before it does its work."""
     method: Callable[..., Any] = getattr(owner, name)
     if hasattr(method, "__tokenbudget__"):
         return
 
     @functools.wraps(method)
     def covered(self: Any, *args: Any, **kwargs: Any) -> Any:
-        deck = active_deck()
-        if deck is None or not deck.cover():
+        playback = active_playback()
+        if playback is None or not playback.cover():
             return method(self, *args, **kwargs)
         # The stubs may have taken this very method's place.
         return getattr(self, name)(*args, **kwargs)

@@ -1,7 +1,7 @@
-"""The deck: one cassette of one test or fixture, opened only when a request comes.
+"""What one test's, or one shared fixture's, requests are played back from; opened only when a request comes.
 
-While a deck is active, httpx and httpx2 ask it at the edge of the network (see ``transport``); every other client is
-covered by vcrpy's own stubs. Nothing here imports vcrpy before it is needed.
+While a playback is active, httpx and httpx2 ask it at the edge of the network (see ``transport``); every other client
+is covered by vcrpy's own stubs. Nothing here imports vcrpy before it is needed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Miss:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Deck:
+class Playback:
     """Where one test's requests are played back from, or recorded to.
 
     Attributes:
@@ -169,35 +169,35 @@ class Deck:
         return () if self._cassette is None else self._cassette.unplayed()
 
 
-_active: list[Deck] = []
+_active: list[Playback] = []
 
 
-def active_deck() -> Deck | None:
-    """The deck that answers now; ``None`` where requests go where they always went."""
+def active_playback() -> Playback | None:
+    """The playback that answers now; ``None`` where requests go where they always went."""
     return _active[-1] if _active else None
 
 
 @contextmanager
-def insert(deck: Deck) -> Iterator[Deck]:
-    """Let a deck answer for the length of a block, and, unless it records, nobody else."""
-    with guard.network(None if deck.live else deck.refuse):
-        _active.append(deck)
+def insert(playback: Playback) -> Iterator[Playback]:
+    """Let a playback answer for the length of a block, and, unless it records, nobody else."""
+    with guard.network(None if playback.live else playback.refuse):
+        _active.append(playback)
         try:
-            yield deck
+            yield playback
         finally:
-            _active.remove(deck)
-            deck.eject()
+            _active.remove(playback)
+            playback.eject()
 
 
 class _Late:
-    """A deck's cassette for vcrpy's stubs, opened when the first of them asks something of it."""
+    """A playback's cassette for vcrpy's stubs, opened when the first of them asks something of it."""
 
-    skip_patchers = ("httpx", "httpx2")  # these ask the deck themselves
+    skip_patchers = ("httpx", "httpx2")  # these ask the playback themselves
     custom_patches = ()
 
-    def __init__(self, deck: Deck) -> None:
-        self._deck = deck
-        self._path = str(deck.path)
+    def __init__(self, playback: Playback) -> None:
+        self._playback = playback
+        self._path = str(playback.path)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._deck.cassette, name)
+        return getattr(self._playback.cassette, name)

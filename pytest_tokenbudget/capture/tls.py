@@ -10,7 +10,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-from pytest_tokenbudget.capture.playback import active_deck
+from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def _shared(create: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(create)
     def shared(verify: Any = True, cert: Any = None, trust_env: bool = True, **options: Any) -> Any:  # noqa: FBT001, FBT002 - httpx's signature
-        deck = active_deck()
-        if deck is None or deck.live or verify is not True or cert is not None or options:
+        playback = active_playback()
+        if playback is None or playback.live or verify is not True or cert is not None or options:
             return create(verify=verify, cert=cert, trust_env=trust_env, **options)
         key = (trust_env, *(os.environ.get(name) for name in _CERTIFICATES))
         if key not in known:

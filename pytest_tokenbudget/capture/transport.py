@@ -10,16 +10,16 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from pytest_tokenbudget.capture.passage import begin, current
-from pytest_tokenbudget.capture.playback import active_deck
+from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.tls import hook_contexts
+from pytest_tokenbudget.capture.tracked_request import begin, current
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from types import ModuleType
 
-    from pytest_tokenbudget.capture.passage import Passage
+    from pytest_tokenbudget.capture.tracked_request import TrackedRequest
 
 
 def hook_client_library(module: ModuleType) -> None:
@@ -35,18 +35,18 @@ def hook_client_library(module: ModuleType) -> None:
 def _tapped_send(send: Callable[..., Any], tee: type) -> Callable[..., Any]:
     @functools.wraps(send)
     def tapped(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        passage = begin(request.method, str(request.url), _request_body(request))
-        if passage is None:
+        tracked = begin(request.method, str(request.url), _request_body(request))
+        if tracked is None:
             return send(self, request, *args, **kwargs)
-        token = current.set(passage)
+        token = current.set(tracked)
         try:
             response = send(self, request, *args, **kwargs)
         except BaseException as error:
-            passage.fail(error)
+            tracked.fail(error)
             raise
         finally:
             current.reset(token)
-        _watch(passage, response, tee)
+        _watch(tracked, response, tee)
         return response
 
     return tapped
@@ -55,18 +55,18 @@ def _tapped_send(send: Callable[..., Any], tee: type) -> Callable[..., Any]:
 def _tapped_async_send(send: Callable[..., Awaitable[Any]], tee: type) -> Callable[..., Any]:
     @functools.wraps(send)
     async def tapped(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        passage = begin(request.method, str(request.url), _request_body(request))
-        if passage is None:
+        tracked = begin(request.method, str(request.url), _request_body(request))
+        if tracked is None:
             return await send(self, request, *args, **kwargs)
-        token = current.set(passage)
+        token = current.set(tracked)
         try:
             response = await send(self, request, *args, **kwargs)
         except BaseException as error:
-            passage.fail(error)
+            tracked.fail(error)
             raise
         finally:
             current.reset(token)
-        _watch(passage, response, tee)
+        _watch(tracked, response, tee)
         return response
 
     return tapped
@@ -79,61 +79,61 @@ def _request_body(request: Any) -> bytes:
         return b""
 
 
-def _watch(passage: Passage, response: Any, tee: type) -> None:
+def _watch(tracked: TrackedRequest, response: Any, tee: type) -> None:
     headers = {str(name).lower(): str(value) for name, value in response.headers.items()}
     if hasattr(response, "_content"):
         # httpx has read and decoded the body already.
         headers.pop("content-encoding", None)
-        passage.answer(response.status_code, headers)
-        passage.feed(response.content)
-        passage.finish(complete=True)
+        tracked.answer(response.status_code, headers)
+        tracked.feed(response.content)
+        tracked.finish(complete=True)
         return
-    passage.answer(response.status_code, headers)
-    response.stream = tee(response.stream, passage)
+    tracked.answer(response.status_code, headers)
+    response.stream = tee(response.stream, tracked)
 
 
 def _tee_streams(module: ModuleType) -> tuple[type, type]:  # noqa: C901 - two small classes, not branches
     """Byte streams of the library's own kinds that pass every chunk on and note it."""
 
     class Tee(module.SyncByteStream):  # type: ignore[name-defined, misc]
-        def __init__(self, stream: Any, passage: Passage) -> None:
+        def __init__(self, stream: Any, tracked: TrackedRequest) -> None:
             self._stream = stream
-            self._passage = passage
+            self._tracked = tracked
 
         def __getattr__(self, name: str) -> Any:
             return getattr(object.__getattribute__(self, "_stream"), name)  # a copy in the making has none yet
 
         def __iter__(self) -> Iterator[bytes]:
             for chunk in self._stream:
-                self._passage.feed(chunk)
+                self._tracked.feed(chunk)
                 yield chunk
-            self._passage.finish(complete=True)
+            self._tracked.finish(complete=True)
 
         def close(self) -> None:
             try:
                 self._stream.close()
             finally:
-                self._passage.finish(complete=False)
+                self._tracked.finish(complete=False)
 
     class AsyncTee(module.AsyncByteStream):  # type: ignore[name-defined, misc]
-        def __init__(self, stream: Any, passage: Passage) -> None:
+        def __init__(self, stream: Any, tracked: TrackedRequest) -> None:
             self._stream = stream
-            self._passage = passage
+            self._tracked = tracked
 
         def __getattr__(self, name: str) -> Any:
             return getattr(object.__getattribute__(self, "_stream"), name)  # a copy in the making has none yet
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             async for chunk in self._stream:
-                self._passage.feed(chunk)
+                self._tracked.feed(chunk)
                 yield chunk
-            self._passage.finish(complete=True)
+            self._tracked.finish(complete=True)
 
         async def aclose(self) -> None:
             try:
                 await self._stream.aclose()
             finally:
-                self._passage.finish(complete=False)
+                self._tracked.finish(complete=False)
 
     return Tee, AsyncTee
 
@@ -147,8 +147,8 @@ def _replayed_handle(handle: Callable[..., Any], module: ModuleType) -> Callable
 
     @functools.wraps(handle)
     def replayed(self: Any, request: Any) -> Any:
-        if (deck := active_deck()) is not None:
-            return deck.handle(sent, self, request, module)
+        if (playback := active_playback()) is not None:
+            return playback.handle(sent, self, request, module)
         return sent(self, request)
 
     return replayed
@@ -163,19 +163,19 @@ def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType) -> Ca
 
     @functools.wraps(handle)
     async def replayed(self: Any, request: Any) -> Any:
-        if (deck := active_deck()) is not None:
-            return await deck.handle_async(sent, self, request, module)
+        if (playback := active_playback()) is not None:
+            return await playback.handle_async(sent, self, request, module)
         return await sent(self, request)
 
     return replayed
 
 
 def _note_sending() -> None:
-    if (passage := current.get()) is not None:
-        passage.sent, passage.refused = True, False
+    if (tracked := current.get()) is not None:
+        tracked.sent, tracked.refused = True, False
 
 
 def _note_answer(status: int) -> None:
     """Note the status before the user's own hooks may raise because of it: who is refused is not billed."""
-    if (passage := current.get()) is not None:
-        passage.refused = not 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
+    if (tracked := current.get()) is not None:
+        tracked.refused = not 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers

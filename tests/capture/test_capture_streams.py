@@ -310,9 +310,9 @@ def test_a_fault_in_reading_an_answer_is_recorded_and_raised_to_nobody(server, c
 
 
 def test_an_answer_that_is_too_long_to_keep_is_unmeasured(server, client, monkeypatch):
-    from pytest_tokenbudget.capture import passage
+    from pytest_tokenbudget.capture import tracked_request
 
-    monkeypatch.setattr(passage, "MAX_BODY_BYTES", 100)
+    monkeypatch.setattr(tracked_request, "MAX_BODY_BYTES", 100)
     with track_usage() as usage:
         client.chat.completions.create(**ASK)
     assert (usage.requests, usage.unmeasured_requests) == (1, 1)

@@ -12,7 +12,7 @@ import yaml
 from vcr.request import Request
 
 from pytest_tokenbudget.capture import cassette as cassettes
-from pytest_tokenbudget.capture.playback import Deck
+from pytest_tokenbudget.capture.playback import Playback
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 
 URL = "https://api.openai.com/v1/chat/completions"
@@ -63,14 +63,14 @@ def path(tmp_path):
 
 @pytest.fixture
 def recorded(path):
-    """Record answers to a file: ``recorded("a", "b") -> Deck``, saved."""
+    """Record answers to a file: ``recorded("a", "b") -> Playback``, saved."""
 
     def recorded(*asked, mode="once", since=0.0):
-        deck = Deck(path=path, record=mode, since=since)
+        playback = Playback(path=path, record=mode, since=since)
         for text in asked:
-            deck.cassette.append(request(text), response(f"to {text}"))
-        deck.save(whole=True)
-        return deck
+            playback.cassette.append(request(text), response(f"to {text}"))
+        playback.save(whole=True)
+        return playback
 
     return recorded
 
@@ -78,10 +78,10 @@ def recorded(path):
 def test_each_recording_is_played_once_and_in_order(tmp_path):
     path = tmp_path / "x.yaml"
     write(path, [("a", "1"), ("b", "2"), ("a", "3")])
-    deck = Deck(path=path)
-    assert [play(deck.cassette, text) for text in "baa"] == ["2", "1", "3"]
-    assert not deck.cassette.can_play_response_for(request("a"))
-    assert deck.unplayed() == ()
+    playback = Playback(path=path)
+    assert [play(playback.cassette, text) for text in "baa"] == ["2", "1", "3"]
+    assert not playback.cassette.can_play_response_for(request("a"))
+    assert playback.unplayed() == ()
 
 
 def test_the_cost_of_a_play_does_not_grow_with_the_cassette(tmp_path, monkeypatch):
@@ -97,7 +97,7 @@ def test_the_cost_of_a_play_does_not_grow_with_the_cassette(tmp_path, monkeypatc
     for size in (10, 300):
         path = tmp_path / f"{size}.yaml"
         write(path, [(f"q{n}", f"a{n}") for n in range(size)])
-        cassette = Deck(path=path).cassette
+        cassette = Playback(path=path).cassette
         assert len(counted) == size  # each recording is looked at once, when it is read
         counted.clear()
         assert play(cassette, f"q{size - 1}") == f"a{size - 1}"
@@ -109,7 +109,7 @@ def test_the_cost_of_a_play_does_not_grow_with_the_cassette(tmp_path, monkeypatc
 def test_identical_recordings_cost_no_more_the_more_of_them_were_played(tmp_path):
     path = tmp_path / "x.yaml"
     write(path, [("same", str(n)) for n in range(200)])
-    cassette = Deck(path=path).cassette
+    cassette = Playback(path=path).cassette
     looked = []
     counts = cassette.play_counts
 
@@ -126,9 +126,11 @@ def test_identical_recordings_cost_no_more_the_more_of_them_were_played(tmp_path
 def test_threads_never_get_the_same_recording(tmp_path):
     path = tmp_path / "x.yaml"
     write(path, [("same", str(n)) for n in range(200)])
-    deck = Deck(path=path)
+    playback = Playback(path=path)
     with ThreadPoolExecutor(16) as pool:
-        played = list(pool.map(lambda _: deck.cassette.play_response(request("same"))["body"]["string"], range(200)))
+        played = list(
+            pool.map(lambda _: playback.cassette.play_response(request("same"))["body"]["string"], range(200))
+        )
     assert len(set(played)) == 200
 
 
@@ -136,36 +138,36 @@ def test_threads_never_get_the_same_recording(tmp_path):
 def test_a_miss_is_no_exception_and_is_noted(tmp_path, asked, reason):
     path = tmp_path / "x.yaml"
     write(path, [("a", "1")])
-    deck = Deck(path=path)
-    play(deck.cassette, "a")
+    playback = Playback(path=path)
+    play(playback.cassette, "a")
     with pytest.raises(ReplayMiss):
-        deck.cassette.find_requests_with_most_matches(request(asked))
-    assert [(miss.number, miss.reason) for miss in deck.misses] == [(2, reason)]
+        playback.cassette.find_requests_with_most_matches(request(asked))
+    assert [(miss.number, miss.reason) for miss in playback.misses] == [(2, reason)]
     assert not issubclass(ReplayMiss, Exception)
 
 
 def test_a_file_that_is_refused_is_refused_each_time(path):
     path.parent.mkdir()
     path.write_text("")
-    deck = Deck(path=path)
+    playback = Playback(path=path)
     for _ in range(2):
         with pytest.raises(ReplayMiss, match="it is empty"):
-            deck.cassette  # noqa: B018
-    assert deck.failed
+            playback.cassette  # noqa: B018
+    assert playback.failed
 
 
 def test_a_configuration_that_vcrpy_can_not_use_is_a_fault(path):
-    deck = Deck(path=path, configure=lambda: {"serializer": "xml"})
+    playback = Playback(path=path, configure=lambda: {"serializer": "xml"})
     with pytest.raises(ReplayMiss, match="xml"):
-        deck.cassette  # noqa: B018
-    assert deck.failed
+        playback.cassette  # noqa: B018
+    assert playback.failed
 
 
 def test_two_who_record_at_once_both_stay(path, recorded):
     recorded("old")
-    one, other = Deck(path=path, record="new_episodes"), Deck(path=path, record="new_episodes")
-    for deck, text in ((one, "one"), (other, "other")):
-        deck.cassette.append(request(text), response(text))
+    one, other = Playback(path=path, record="new_episodes"), Playback(path=path, record="new_episodes")
+    for playback, text in ((one, "one"), (other, "other")):
+        playback.cassette.append(request(text), response(text))
     one.save(whole=True)
     other.save(whole=True)
     assert sorted(texts(path)) == ["old", "one", "other"]
@@ -197,12 +199,12 @@ def test_what_a_filter_shares_is_written_out(path):
     def share(given):
         return {**given, "headers": shared}
 
-    deck = Deck(path=path, record="once", configure=lambda: {"before_record_response": share})
+    playback = Playback(path=path, record="once", configure=lambda: {"before_record_response": share})
     for text in ("a", "b"):
-        deck.cassette.append(request(text), response(text))
-    deck.save(whole=True)
+        playback.cassette.append(request(text), response(text))
+    playback.save(whole=True)
     assert "&id" not in path.read_text("utf-8")
-    assert play(Deck(path=path).cassette, "b") == "b"
+    assert play(Playback(path=path).cassette, "b") == "b"
 
 
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
@@ -210,8 +212,8 @@ def test_what_a_filter_shares_is_written_out(path):
 def test_whatever_fails_while_saving_the_old_file_stays(path, recorded, monkeypatch, call, number):
     recorded("old")
     before = path.read_bytes()
-    deck = Deck(path=path, record="new_episodes")
-    deck.cassette.append(request("new"), response("new"))
+    playback = Playback(path=path, record="new_episodes")
+    playback.cassette.append(request("new"), response("new"))
     original = getattr(os, call)
 
     def failing(*args, **kwargs):
@@ -222,32 +224,32 @@ def test_whatever_fails_while_saving_the_old_file_stays(path, recorded, monkeypa
     with monkeypatch.context() as patched:
         patched.setattr(os, call, failing)
         with pytest.raises(OSError, match=os.strerror(number)):
-            deck.save(whole=True)
+            playback.save(whole=True)
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == ["x.yaml"]
-    deck.save(whole=True)
+    playback.save(whole=True)
     assert texts(path) == ["old", "new"]
 
 
 def test_what_can_not_be_saved_is_known_before_anything_is_sent(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    deck = Deck(path=tmp_path / "file" / "x.yaml", record="once")
+    playback = Playback(path=tmp_path / "file" / "x.yaml", record="once")
     with pytest.raises(ReplayMiss, match="can't be recorded"):
-        deck.cassette  # noqa: B018
+        playback.cassette  # noqa: B018
     path = tmp_path / "x.yaml"
     write(path, [])
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(ReplayMiss, match="Permission denied"):
-        Deck(path=path, record="new_episodes").cassette  # noqa: B018
+        Playback(path=path, record="new_episodes").cassette  # noqa: B018
 
 
 def test_replaying_writes_nothing(tmp_path):
     path = tmp_path / "x.yaml"
     write(path, [("a", "1")])
-    deck = Deck(path=path)
-    play(deck.cassette, "a")
-    deck.save(whole=True)
-    deck.save(whole=False)
+    playback = Playback(path=path)
+    play(playback.cassette, "a")
+    playback.save(whole=True)
+    playback.save(whole=False)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -257,9 +259,9 @@ def test_a_partial_recording_is_written_beside_and_follows_no_link(path, tmp_pat
     path.parent.mkdir()
     beside = path.with_name("x.yaml.partial")
     beside.symlink_to(victim)
-    deck = Deck(path=path, record="once")
-    deck.cassette.append(request("a"), response("a"))
-    deck.save(whole=False)
+    playback = Playback(path=path, record="once")
+    playback.cassette.append(request("a"), response("a"))
+    playback.save(whole=False)
     assert victim.read_text() == "precious"
     assert texts(beside) == ["a"]
     assert not path.exists()

@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 from pytest_tokenbudget import track_usage
-from pytest_tokenbudget.capture.playback import Deck, insert
+from pytest_tokenbudget.capture.playback import Playback, insert
 
 
 @pytest.fixture(params=["httpx", "httpx2"])
@@ -34,13 +34,13 @@ def built(library, monkeypatch):
     cell.cell_contents = inner
 
 
-def deck_of(tmp_path, record="none"):
-    return Deck(path=tmp_path / "cassette.yaml", record=record)
+def playback_of(tmp_path, record="none"):
+    return Playback(path=tmp_path / "cassette.yaml", record=record)
 
 
 def test_replayed_clients_share_one(library, built, tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", importlib.import_module("certifi").where())
-    with insert(deck_of(tmp_path)):
+    with insert(playback_of(tmp_path)):
         clients = [library.Client() for _ in range(5)]
     for client in clients:
         client.close()
@@ -48,7 +48,7 @@ def test_replayed_clients_share_one(library, built, tmp_path, monkeypatch):
 
 
 def test_a_client_with_wishes_of_its_own_gets_its_own(library, built, tmp_path):
-    with insert(deck_of(tmp_path)):
+    with insert(playback_of(tmp_path)):
         library.Client(verify=False).close()
         library.Client(verify=False).close()
     assert len(built) == 2
@@ -56,6 +56,6 @@ def test_a_client_with_wishes_of_its_own_gets_its_own(library, built, tmp_path):
 
 def test_nothing_is_shared_outside_of_a_replay(library, built, tmp_path):
     library.Client().close()
-    with insert(deck_of(tmp_path, record="once")):
+    with insert(playback_of(tmp_path, record="once")):
         library.Client().close()
     assert len(built) == 2

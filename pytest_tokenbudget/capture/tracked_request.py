@@ -32,14 +32,14 @@ NOT_SENT = frozenset(
 )
 """Errors of httpx that say that the request never reached a server."""
 
-current: ContextVar[Passage | None] = ContextVar("pytest_tokenbudget_passage", default=None)
+current: ContextVar[TrackedRequest | None] = ContextVar("pytest_tokenbudget_tracked", default=None)
 """The request that this context is sending, so that playback can say that it answered it."""
 
-_live: ContextVar[Passage | None] = ContextVar("pytest_tokenbudget_live", default=None)
+_live: ContextVar[TrackedRequest | None] = ContextVar("pytest_tokenbudget_live", default=None)
 """The last request of this context that a tap below vcrpy saw."""
 
 
-class Passage:
+class TrackedRequest:
     """One model request on its way: where it is billed, and its answer as far as it was read."""
 
     # sent: it left for a real server. refused: the server's last word on it was no 2xx. claimed: see ``claim_live``.
@@ -112,7 +112,9 @@ class Passage:
         elif self.sent:
             counting.count_unanswered(self, bill, "the block ended first")
 
-    def _count(self, count: Callable[[Passage, Exchange, Billing], None], bill: Billing, *, complete: bool) -> None:
+    def _count(
+        self, count: Callable[[TrackedRequest, Exchange, Billing], None], bill: Billing, *, complete: bool
+    ) -> None:
         if not 200 <= self.status < 300:  # noqa: PLR2004 - HTTP's own numbers
             return
         exchange = Exchange(
@@ -130,28 +132,28 @@ class Passage:
             bill.add_incident(f"the answer of {self.url.partition('?')[0]} was not counted: {error!r}")
 
 
-def begin(method: str, url: str, body: bytes) -> Passage | None:
+def begin(method: str, url: str, body: bytes) -> TrackedRequest | None:
     """Start to watch a request, if somebody counts and it looks like one for a model."""
     if not wire.recognise(method, url):
         return None
     bill = billing()
-    return None if bill is None else Passage(bill, method, url, body)
+    return None if bill is None else TrackedRequest(bill, method, url, body)
 
 
-def begin_live(method: str, url: str, body: bytes = b"") -> Passage | None:
+def begin_live(method: str, url: str, body: bytes = b"") -> TrackedRequest | None:
     """Start to watch a request below vcrpy, unless a tap above, which it is the transport of, watches it already."""
     if current.get() is not None:
         return None
-    passage = begin(method, url, body)
-    if passage is not None:
-        _live.set(passage)
-    return passage
+    tracked = begin(method, url, body)
+    if tracked is not None:
+        _live.set(tracked)
+    return tracked
 
 
 def claim_live(method: str, url: str) -> bool:
     """Whether the exchange that vcrpy has just recorded is one that was watched below it."""
-    passage = _live.get()
-    if passage is None or passage.claimed or passage.method.upper() != method.upper():
+    tracked = _live.get()
+    if tracked is None or tracked.claimed or tracked.method.upper() != method.upper():
         return False
-    passage.claimed = urlsplit(passage.url).path == urlsplit(url).path
-    return passage.claimed
+    tracked.claimed = urlsplit(tracked.url).path == urlsplit(url).path
+    return tracked.claimed

@@ -20,7 +20,7 @@ from pytest_tokenbudget.capture.layout import (
     unique_name,
 )
 from pytest_tokenbudget.capture.offline import tiktoken_offline
-from pytest_tokenbudget.capture.playback import Deck, insert
+from pytest_tokenbudget.capture.playback import Playback, insert
 from pytest_tokenbudget.environment import replayed_environment
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.markers import read_markers
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from pytest_tokenbudget.markers import Wishes
+    from pytest_tokenbudget.markers import MarkerSettings
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
 
 
-class Decks:
+class Playbacks:
     """The cassettes of one session."""
 
     def __init__(self, settings: Settings) -> None:
@@ -44,37 +44,37 @@ class Decks:
         self._named: Counter[Path] | None = None
         self._since = time.time()
 
-    def of_test(self, item: pytest.Item, wishes: Wishes) -> Deck | None:
+    def of_test(self, item: pytest.Item, marker_settings: MarkerSettings) -> Playback | None:
         """The cassette of a test; ``None`` where it does not replay.
 
         Raises:
             ConfigurationError: its cassette's name can't be used.
         """
-        if not self._replays(item, wishes.marked):
+        if not self._replays(item, marker_settings.marked):
             return None
         folder = self._folder(item)
         try:
-            if wishes.cassette is not None:
-                path = named_cassette(folder, wishes.cassette)
+            if marker_settings.cassette is not None:
+                path = named_cassette(folder, marker_settings.cassette)
             else:
                 path = folder / f"{unique_name(_name_of(item), self._names_beside(item))}.yaml"
                 check_inside(path, folder.parent)
         except ValueError as error:
             raise ConfigurationError(f"{item.nodeid}: its cassette can't be used: {error}") from None
         settings = self._settings
-        return Deck(
+        return Playback(
             path=path,
-            record=settings.record if settings.record_forced else wishes.record or settings.record,
-            match_on=wishes.match_on,
+            record=settings.record if settings.record_forced else marker_settings.record or settings.record,
+            match_on=marker_settings.match_on,
             configure=lambda: _vcr_config(item),
             since=self._since,
         )
 
-    def is_shared(self, deck: Deck, session: pytest.Session) -> bool:
+    def is_shared(self, playback: Playback, session: pytest.Session) -> bool:
         """Whether several tests have markers that name the same cassette."""
         if self._named is None:
             self._named = Counter(filter(None, map(self._named_by, session.items)))
-        return self._named[deck.path] > 1
+        return self._named[playback.path] > 1
 
     def _named_by(self, item: pytest.Item) -> Path | None:
         if item.get_closest_marker(CASSETTE) is None:
@@ -85,7 +85,7 @@ class Decks:
         except (ConfigurationError, ValueError):
             return None  # its own test will say why
 
-    def of_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Deck | None:
+    def of_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Playback | None:
         """The cassette of a fixture of wider scope; ``None`` where no test that replays uses it.
 
         Raises:
@@ -102,7 +102,9 @@ class Decks:
             raise ConfigurationError(
                 f"{asking.nodeid}: the cassette of {fixturedef.argname} can't be used: {error}"
             ) from None
-        return Deck(path=path, record=self._settings.record, configure=lambda: _vcr_config(asking), since=self._since)
+        return Playback(
+            path=path, record=self._settings.record, configure=lambda: _vcr_config(asking), since=self._since
+        )
 
     def _replays(self, item: pytest.Item, marked: bool) -> bool:  # noqa: FBT001 - one of two facts about the item
         if self._settings.replay == "off":
@@ -134,36 +136,36 @@ class Decks:
 
 
 @contextmanager
-def playing(deck: Deck | None, settings: Settings) -> Iterator[None]:
+def playing(playback: Playback | None, settings: Settings) -> Iterator[None]:
     """Let a cassette answer for the length of a block; while it only replays, without keys and without network."""
     with ExitStack() as stack:
-        if deck is not None:
-            if not deck.live:
+        if playback is not None:
+            if not playback.live:
                 stack.enter_context(replayed_environment())
                 if settings.offline_tiktoken:
                     stack.enter_context(tiktoken_offline())
-            stack.enter_context(insert(deck))
+            stack.enter_context(insert(playback))
         yield
 
 
-def describe_misses(deck: Deck, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
+def describe_misses(playback: Playback, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
     """One line for each request that got no answer, and for a cassette that can't be used; none where all is well."""
-    if deck.fault is not None:
-        fault, deck.fault = deck.fault, None
+    if playback.fault is not None:
+        fault, playback.fault = playback.fault, None
         return [fault]
-    if not deck.misses:
+    if not playback.misses:
         return []
     from pytest_tokenbudget.capture import drift  # noqa: PLC0415 - only when it fails
 
-    return drift.describe_misses(deck, nodeid=nodeid, book=book, rootdir=rootdir)
+    return drift.describe_misses(playback, nodeid=nodeid, book=book, rootdir=rootdir)
 
 
-def save(deck: Deck, *, whole: bool) -> None:
+def save(playback: Playback, *, whole: bool) -> None:
     """Write what was recorded; a recording that can't be written fails the test that made it."""
     try:
-        deck.save(whole=whole)
+        playback.save(whole=whole)
     except OSError as error:
-        pytest.fail(f"the recording {deck.path} could not be saved: {error}", pytrace=False)
+        pytest.fail(f"the recording {playback.path} could not be saved: {error}", pytrace=False)
 
 
 def _name_of(item: pytest.Item) -> CaseName:
