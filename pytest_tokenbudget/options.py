@@ -20,8 +20,8 @@ class Option:
 
     Attributes:
         name: the ini key, and the command line option's name with dashes.
-        kind: how its text is read: ``path``, ``usd``, ``count``, ``percent``, ``day``, ``boolean``, or the words that
-            are allowed.
+        kind: how its text is read: ``path``, ``usd``, ``count``, ``percent``, ``day``, ``age``, ``boolean``, or the
+            words that are allowed.
         help: one line for ``pytest --help`` and the docs.
         default: the value where the user says nothing, as a user would write it.
         flag: whether it stands on the command line too.
@@ -78,6 +78,28 @@ OPTIONS = (
         kind="warn fail",
         default="warn",
         help="recordings that a passing test left unplayed: warn lists them, fail fails the test",
+    ),
+    Option(
+        name="token_drift",
+        kind="fail estimate",
+        default="fail",
+        flag=True,
+        metavar="MODE",
+        help="a request that no recording answers: fail (default), or estimate its usage from the nearest recording",
+    ),
+    Option(
+        name="token_max_age",
+        kind="age",
+        flag=True,
+        metavar="AGE",
+        help="fail tests whose recordings are older, such as 90d",
+    ),
+    Option(
+        name="token_max_spend",
+        kind="usd",
+        flag=True,
+        metavar="USD",
+        help="refuse each live request that could bring what the run spends above this",
     ),
     Option(
         name="token_baseline",

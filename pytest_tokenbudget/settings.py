@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -31,6 +31,8 @@ REPORT_USAGE = "write --token-report=term, or one of " + ", ".join(REPORT_FILES)
 
 _SHOWN = 60
 """Characters of a wrong value that a message repeats."""
+
+_DAYS = {"d": 1, "w": 7}
 
 
 class Report(NamedTuple):
@@ -78,12 +80,21 @@ def _day(text: str) -> date:
     return day
 
 
+def _age(text: str) -> timedelta:
+    number, unit = text[:-1], text[-1:]
+    # Five digits: more would lead back beyond the first day that a date can name.
+    if unit not in _DAYS or not (number.isascii() and number.isdigit() and len(number) <= 5):  # noqa: PLR2004
+        raise ValueError("a number of days or weeks such as 90d or 12w")
+    return timedelta(days=int(number) * _DAYS[unit])
+
+
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "path": _path,
     "usd": parse_usd,
     "count": parse_count,
     "percent": parse_tolerance,
     "day": _day,
+    "age": _age,
     "boolean": _boolean,
 }
 
@@ -105,6 +116,9 @@ class Settings:
         replay: which tests replay.
         cassette_dir: the folder for cassettes; ``None`` for one beside each test file.
         unplayed_fails: whether an unplayed recording fails a passing test.
+        drift: what a request that no recording answers does.
+        max_age: how old a recording may be; ``None`` for any age.
+        max_spend: USD that the run may spend on live requests; ``None`` for no ceiling.
         baseline: the baseline file.
         baseline_named: whether the user named it, so that it must exist.
         baseline_update: whether to write the baseline: ``None``, ``merge`` or ``prune``.
@@ -129,6 +143,9 @@ class Settings:
     replay: Literal["marked", "all", "off"] = "marked"
     cassette_dir: Path | None = None
     unplayed_fails: bool = False
+    drift: Literal["fail", "estimate"] = "fail"
+    max_age: timedelta | None = None
+    max_spend: Decimal | None = None
     baseline: Path
     baseline_named: bool = False
     baseline_update: Literal["merge", "prune"] | None = None
@@ -195,6 +212,9 @@ class Settings:
             replay=values["token_replay"],
             cassette_dir=root / directory if directory else None,
             unplayed_fails=values["token_unplayed"] == "fail",
+            drift=values["token_drift"],
+            max_age=values.get("token_max_age"),
+            max_spend=values.get("token_max_spend"),
             baseline=baseline,
             baseline_named="token_baseline" in values,
             baseline_update=update,
@@ -241,6 +261,7 @@ class Settings:
             or self.test_budget.watches
             or self.total_max_cost is not None
             or self.total_max_tokens is not None
+            or self.max_spend is not None
             or self.replay == "all"
         )
 
