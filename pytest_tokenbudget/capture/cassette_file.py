@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcr.persisters.filesystem import CassetteNotFoundError
-from vcr.serialize import deserialize, serialize
+from vcr.request import Request
+from vcr.serialize import serialize
+from vcr.serializers.compat import convert_to_bytes
 
-from pytest_tokenbudget.capture.cassette_check import check_document, check_exchanges
+from pytest_tokenbudget.capture.cassette_reader import check_exchanges, parse_document, read_document
 from pytest_tokenbudget.errors import CassetteError
 from pytest_tokenbudget.files import locked, write_atomically
 
@@ -53,21 +55,20 @@ class CassetteFile:
         except OSError as error:
             raise CassetteError(f"{self._path} can't be recorded: {error.strerror or error}") from error
 
-    def load_cassette(self, path: str, serializer: Any) -> Any:
-        """Read the file, as vcrpy wants it.
+    def load_cassette(self, path: str, serializer: Any) -> Any:  # noqa: ARG002 - vcrpy's signature; we tell by the text
+        """Read the file, as vcrpy wants it: requests, responses and, where there are any, metadata.
 
         Raises:
             CassetteError: it is refused; the message says why.
             CassetteNotFoundError: there is none, or it is to be forgotten.
         """
-        if self.fresh:
+        document = None if self.fresh else read_document(path)
+        if document is None:
             raise CassetteNotFoundError
-        text = check_document(path)
-        if text is None:
-            raise CassetteNotFoundError
-        loaded = deserialize(text, serializer)
-        check_exchanges(path, loaded[0], loaded[1])
-        return loaded
+        requests, responses = _exchanges(document)
+        check_exchanges(path, requests, responses)
+        metadata = document.get("metadata")
+        return (requests, responses, metadata) if metadata else (requests, responses)
 
     def save_cassette(self, path: str, cassette_dict: dict[str, Any], serializer: Any) -> None:
         """Write the file, with what others saved to it meanwhile.
@@ -81,7 +82,7 @@ class CassetteFile:
             target.unlink()  # what it points to is none of ours
         with locked(target):
             if not self.suffix:
-                cassette_dict = self._join(cassette_dict, serializer)
+                cassette_dict = self._join(cassette_dict)
             data = serialize(cassette_dict, _Unshared(serializer)).encode("utf-8")
             write_atomically(target, data)
         if not self.suffix:
@@ -89,15 +90,16 @@ class CassetteFile:
             with contextlib.suppress(FileNotFoundError):
                 Path(path + ".partial").unlink()
 
-    def _join(self, cassette_dict: dict[str, Any], serializer: Any) -> dict[str, Any]:
+    def _join(self, cassette_dict: dict[str, Any]) -> dict[str, Any]:
         """What is to be saved, behind what others saved to the same file since it was read."""
         now = _read_bytes(self._path)
         if now is None or now == self._found:
             return cassette_dict
-        known = Counter(_identities(self._found, serializer))
+        known = Counter(_identities(parse_document(self._found or b"")))
+        document = read_document(str(self._path)) or {"interactions": []}
         requests, responses = [], []
-        theirs = deserialize(check_document(str(self._path)) or "", serializer)
-        for request, response, identity in zip(theirs[0], theirs[1], _identities(now, serializer), strict=True):
+        identities = _identities(document)  # before bodies become bytes
+        for request, response, identity in zip(*_exchanges(document), identities, strict=True):
             if known[identity]:
                 known[identity] -= 1
             else:
@@ -144,12 +146,15 @@ def _read_bytes(path: Path) -> bytes | None:
         return None
 
 
-def _identities(data: bytes | None, serializer: Any) -> list[str]:
-    """What each interaction of a file says; none where it can't be read."""
-    if data is None:
-        return []
-    try:
-        document = serializer.deserialize(data.decode("utf-8").lstrip("\ufeff"))
-        return [json.dumps(each, sort_keys=True, default=repr) for each in document["interactions"]]
-    except Exception:  # noqa: BLE001 - a broken file, which is being replaced, has nothing to keep
-        return []
+def _exchanges(document: dict[str, Any]) -> tuple[list[Request], list[Any]]:
+    interactions = document["interactions"]
+    return (
+        [Request._from_dict(each["request"]) for each in interactions],  # noqa: SLF001 - vcrpy's own way back
+        [convert_to_bytes(each["response"]) for each in interactions],
+    )
+
+
+def _identities(document: dict[str, Any] | None) -> list[str]:
+    """What each interaction of a file says; none where it can't be read: that one is being replaced."""
+    interactions = () if document is None else document["interactions"]
+    return [json.dumps(each, sort_keys=True, default=repr) for each in interactions]

@@ -20,7 +20,7 @@ CORE = {
 SLOW = {"langchain_core", "vcr", "yaml", "tiktoken", "genai_prices", "httpx", "httpx2", "openai"}
 MAY_BE_SLOW = {
     "capture.cassette",
-    "capture.cassette_check",
+    "capture.cassette_reader",
     "capture.cassette_file",
     "capture.langchain",
     "capture.drift",
