@@ -12,7 +12,9 @@ from urllib.parse import parse_qsl, urlsplit
 from vcr import VCR
 from vcr.cassette import Cassette
 from vcr.errors import UnhandledHTTPRequestError
+from vcr.persisters.filesystem import CassetteNotFoundError
 from vcr.record_mode import RecordMode
+from vcr.request import Request
 
 from pytest_tokenbudget.capture import wire
 from pytest_tokenbudget.capture.cassette_file import CassetteFile
@@ -25,10 +27,11 @@ from pytest_tokenbudget.capture.scrub import (
     scrub_url,
     secret_parameter,
 )
+from pytest_tokenbudget.capture.tracked_request import current
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 
 if TYPE_CHECKING:
-    from vcr.request import Request
+    from collections.abc import Iterable
 
     from pytest_tokenbudget.capture.playback import Playback
 
@@ -36,18 +39,17 @@ LOOPBACK = ("localhost", "::1")
 
 
 def open_cassette(playback: Playback) -> TokenCassette:
-    """Open a playback's cassette with the user's ``vcr_config``.
+    """Open the cassette that a playback names, with the user's ``vcr_config``.
 
     Raises:
         CassetteError: the file can't be used.
     """
     options = dict(playback.configure())
-    # The rest of these is decided by our own options, markers and layout.
+    # These are decided by our own options, markers and layout.
     for name in ("record_mode", "cassette_library_dir", "path_transformer", "allowed_hosts", "path"):
         options.pop(name, None)
-    if playback.match_on is not None:
-        options["match_on"] = playback.match_on  # a marker says more than a fixture for all
-    options.setdefault("match_on", DEFAULT_MATCH)
+    match_on = tuple(playback.match_on or options.pop("match_on", DEFAULT_MATCH))  # a marker outdoes a fixture
+    options.pop("match_on", None)
     if options.get("serializer") == "json" and playback.path.suffix == ".yaml":
         playback.path = playback.path.with_name(playback.path.name.removesuffix(".yaml") + ".json")
     elif playback.path.suffix == ".json":
@@ -55,33 +57,44 @@ def open_cassette(playback: Playback) -> TokenCassette:
     file = CassetteFile(playback)
     if playback.live:
         file.check_writable()
-    loader = VCR()
-    config = loader.get_merged_config(
+    joins = playback.record == "rewrite" or (playback.record == "once" and file.own)
+    config = _merged_config(options, match_on)
+    cassette = TokenCassette(
+        **config,
         path=str(playback.path),
-        record_mode="new_episodes"
-        if playback.record == "rewrite" or (playback.record == "once" and file.own)
-        else playback.record,
         persister=file,
-        **options,
+        record_mode=RecordMode("new_episodes" if joins else playback.record),
     )
-    for name in TokenCassette._non_cassette_options:  # noqa: SLF001 - a constant of the class below
-        config.pop(name, None)
-    indexed = tuple(options["match_on"]) == DEFAULT_MATCH and "additional_matchers" not in options
-    cassette = TokenCassette(**config)
     cassette.playback = playback
-    cassette.indexed = indexed
+    cassette.indexed = match_on == DEFAULT_MATCH and "additional_matchers" not in options
+    cassette.plain = not options.keys() - {"serializer"}
     cassette._load()  # noqa: SLF001 - vcrpy's own constructor-and-load is a class method that knows no playback
     return cassette
 
 
-class TokenCassette(Cassette):  # type: ignore[misc]
-    """A cassette that finds its answer at once, tells the counting, and fails a test whose request it lacks."""
+def _merged_config(options: dict[str, Any], match_on: tuple[str, ...]) -> dict[str, Any]:
+    """What vcrpy makes of a ``vcr_config``; where the user has none, it has nothing to do."""
+    if not options and match_on == DEFAULT_MATCH:
+        return {}
+    config: dict[str, Any] = VCR().get_merged_config(**options, match_on=match_on)
+    for name in ("path_transformer", "func_path_generator", "record_on_exception", "persister", "record_mode"):
+        config.pop(name, None)
+    return config
 
-    _non_cassette_options = ("path_transformer", "func_path_generator", "record_on_exception")
+
+class TokenCassette(Cassette):  # type: ignore[misc]
+    """A cassette that finds its answer at once, tells the counting, and fails a test whose request it lacks.
+
+    Attributes:
+        playback: what it belongs to.
+        indexed: whether requests are found by ``request_key``; else by vcrpy's matchers, one after the other.
+        plain: whether nothing of the user's, filter or hook, is to be run on what is loaded.
+    """
 
     taps_itself = True  # after its lock, and with the headers that the client will see
     playback: Playback
     indexed: bool = True
+    plain: bool = False
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
@@ -94,7 +107,10 @@ class TokenCassette(Cassette):  # type: ignore[misc]
     def _load(self) -> None:
         self._loading = True
         try:
-            super()._load()
+            if self.plain:
+                self._load_plain()
+            else:
+                super()._load()
         except CassetteError:
             raise
         except Exception as error:
@@ -102,8 +118,50 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         finally:
             self._loading = False
 
+    def _load_plain(self) -> None:
+        """Do what vcrpy does where there are no hooks, without its copy of each response."""
+        try:
+            requests, responses, *metadata = self._persister.load_cassette(self._path, self._serializer)
+        except CassetteNotFoundError:
+            return
+        self.data = list(zip(requests, responses, strict=True))
+        self._old_interactions = list(self.data)
+        self._loaded_count = len(self.data)
+        self._metadata = metadata[0] if metadata else {}
+        self.rewound = True
+        self._enter_from(0)
+
+    def ask(self, method: str, url: str, body: bytes, headers: Any) -> dict[str, Any] | Recording | None:
+        """Find out what becomes of a request of a client that sends it itself.
+
+        Args:
+            method: its method.
+            url: its URL.
+            body: what it sends.
+            headers: a mapping of its headers.
+
+        Returns:
+            The recorded response; a ``Recording`` to fill with the answer of a real server; ``None`` where the
+            request is none of the cassette's business.
+
+        Raises:
+            ReplayMiss: no recording answers it, and it must not be sent.
+        """
+        request = Request(method, url, body, headers)
+        with self._lock:
+            if self.filter_request(request) is None:
+                return None
+            if self.can_play_response_for(request):
+                response = self._play(request)
+            elif self.write_protected:
+                response = self.stand_in_for(request)
+            else:
+                return Recording(self, request)
+        tap(request, response, replayed=True)
+        return response
+
     def append(self, request: Request, response: dict[str, Any]) -> None:
-        """Add an exchange: one that was loaded, or one that a real server just answered."""
+        """Add an exchange: one that was loaded, or one that a stub of vcrpy's had a real server answer."""
         if self._loading:
             with self._lock:
                 before = len(self.data)
@@ -111,6 +169,10 @@ class TokenCassette(Cassette):  # type: ignore[misc]
                 self._enter_from(before)
             return
         tap(request, response, replayed=False)
+        self.store(request, response)
+
+    def store(self, request: Request, response: dict[str, Any]) -> None:
+        """Keep an exchange that a real server has just answered, without what must not be stored."""
         if _is_local_traffic(request):
             return
         with self._lock:
@@ -128,18 +190,21 @@ class TokenCassette(Cassette):  # type: ignore[misc]
             return plays and request in self
 
     def play_response(self, request: Request) -> dict[str, Any]:
-        """Hand out the recording, once."""
+        """Hand out the recording, once, to one of vcrpy's stubs."""
         with self._lock:
             try:
-                response: dict[str, Any] = super().play_response(request)
+                response = self._play(request)
             except UnhandledHTTPRequestError:
                 # Another thread asked the same, and got the last recording between our two questions.
-                self.find_requests_with_most_matches(request)
-                raise
-            self._handled += 1
+                response = self.stand_in_for(request)
         # vcrpy's stubs take headers off the dict that they are given.
         response = {**response, "headers": dict(response.get("headers") or {})}
         tap(request, response, replayed=True)
+        return response
+
+    def _play(self, request: Request) -> dict[str, Any]:
+        response: dict[str, Any] = super().play_response(request)
+        self._handled += 1
         return response
 
     def filter_request(self, request: Request) -> Request | None:
@@ -152,6 +217,17 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         Raises:
             ReplayMiss: always.
         """
+        raise self._miss(request)
+
+    def stand_in_for(self, request: Request) -> dict[str, Any]:
+        """Answer a request that no recording answers.
+
+        Raises:
+            ReplayMiss: always.
+        """
+        raise self._miss(request)
+
+    def _miss(self, request: Request) -> ReplayMiss:
         with self._lock:
             self._handled += 1
             miss = Miss(
@@ -162,7 +238,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
                 reason=self._reason(request),
             )
         self.playback.misses.append(miss)
-        raise ReplayMiss(f"no recording in {self._path} answers {miss.method} {miss.url} ({miss.reason})")
+        return ReplayMiss(f"no recording in {self._path} answers {miss.method} {miss.url} ({miss.reason})")
 
     def save(self, *, whole: bool) -> None:
         """Write the cassette if anything was recorded; one that is not whole beside it, as ``*.partial``."""
@@ -192,7 +268,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         yield index, self.data[index][1]
 
     def _key_of(self, request: Request) -> tuple[Any, ...] | None:
-        """The index's key of a request that is to be answered; vcrpy asks for each of them several times."""
+        """The index's key of a request that is to be answered; it is asked for several times."""
         if self._asked is None or self._asked[0] is not request:
             stored = self._before_record_request(request)
             self._asked = request, None if stored is None else request_key(stored)
@@ -207,6 +283,48 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         if not self.rewound and not len(self):
             return "missing"
         return "played" if any(True for _ in self._responses(request)) else "drift"
+
+
+class Recording:
+    """One exchange with a real server, kept as the client reads it and stored when it ends."""
+
+    def __init__(self, cassette: TokenCassette, request: Request) -> None:
+        self._cassette = cassette
+        self._request = request
+        self._response: dict[str, Any] | None = None
+        self._body = bytearray()
+        self._open = True
+        self._is_counted = current.get() is not None
+
+    def answer(self, status: int, reason: str, headers: Iterable[tuple[str, str]]) -> None:
+        """Note the head of the answer; from now on the recording waits for the end of its body."""
+        listed: dict[str, list[str]] = {}
+        for name, value in headers:
+            listed.setdefault(name, []).append(value)
+        self._response = {"status": {"code": status, "message": reason}, "headers": listed}
+        self._cassette.playback.begin(self)
+
+    def feed(self, chunk: bytes) -> None:
+        """Note a piece of the body as it passes."""
+        if self._open:
+            self._body += chunk
+
+    def finish(self, *, complete: bool = False) -> None:  # noqa: ARG002 - see below
+        """Store it: the body has ended, or its client reads no further, as it will not in a replay."""
+        if self._open and self._response is not None:
+            self._open = False
+            response = {**self._response, "body": {"string": bytes(self._body)}}
+            if not self._is_counted:  # a transport that is used without its client
+                tap(self._request, response, replayed=False)
+            self._cassette.store(self._request, response)
+            self._cassette.playback.end(self)
+
+    def break_off(self, error: Exception) -> None:
+        """Give it up: the connection failed before the body ended, which a cassette can't say."""
+        if self._open:
+            self._open = False
+            what = f"the answer to {self._request.method} {scrub_url(self._request.uri)} broke off ({error!r})"
+            self._cassette.playback.end(self, f"{what}, so it can't be recorded; {self._cassette.path} is as it was")
 
 
 def request_key(request: Request) -> tuple[Any, ...]:

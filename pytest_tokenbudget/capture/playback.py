@@ -18,9 +18,8 @@ from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-    from types import ModuleType
 
-    from pytest_tokenbudget.capture.cassette import TokenCassette
+    from pytest_tokenbudget.capture.cassette import Recording, TokenCassette
 
 DEFAULT_MATCH = ("method", "scheme", "host", "port", "path", "query", "body")
 
@@ -57,7 +56,7 @@ class Playback:
         since: when the run began, in seconds since the epoch: with ``rewrite``, what was saved after that is this
             run's own and stays.
         misses: requests that had no answer.
-        fault: why the file can't be used.
+        fault: why the file can't be used, or an answer not recorded.
     """
 
     path: Path
@@ -68,6 +67,7 @@ class Playback:
     misses: list[Miss] = field(default_factory=list)
     fault: str | None = None
     _cassette: TokenCassette | None = None
+    _under_way: list[Recording] = field(default_factory=list)
     _covers: ExitStack | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -115,17 +115,16 @@ class Playback:
         config = self.configure()
         self.configure = lambda: config
 
-    def handle(self, send: Callable[..., Any], transport: Any, request: Any, library: ModuleType) -> Any:
-        """Answer a request of httpx or httpx2."""
-        from vcr.stubs.httpx_stubs import vcr_handle_request  # noqa: PLC0415 - slow, and needed only now
+    def begin(self, recording: Recording) -> None:
+        """Note an answer of a real server whose body is on its way."""
+        with self._lock:
+            self._under_way.append(recording)
 
-        return vcr_handle_request(self.cassette, send, library)(transport, request)
-
-    async def handle_async(self, send: Callable[..., Any], transport: Any, request: Any, library: ModuleType) -> Any:
-        """Answer a request of an asynchronous client."""
-        from vcr.stubs.httpx_stubs import vcr_handle_async_request  # noqa: PLC0415 - slow, and needed only now
-
-        return await vcr_handle_async_request(self.cassette, send, library)(transport, request)
+    def end(self, recording: Recording, fault: str | None = None) -> None:
+        """Note that the body has ended, or why it can't be recorded."""
+        with self._lock:
+            self._under_way.remove(recording)
+            self.fault = fault or self.fault
 
     def cover(self) -> bool:
         """Put vcrpy's stubs under the clients that are not httpx. They stay until ``eject``.
@@ -157,7 +156,9 @@ class Playback:
             whole: the recording is good; otherwise the old file stays and this one is kept as ``*.partial``.
         """
         if self.live and self._cassette is not None:
-            self._cassette.save(whole=whole)
+            for recording in tuple(self._under_way):
+                recording.finish()  # its client left it unread
+            self._cassette.save(whole=whole and self.fault is None)
 
     def refuse(self, target: str) -> None:
         """Note that the test tried to reach the network past its cassette."""

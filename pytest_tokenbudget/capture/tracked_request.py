@@ -84,6 +84,10 @@ class TrackedRequest:
         self.bill.end(self)
         self._count(counting.count_exchange, self.bill, complete=complete)
 
+    def break_off(self, error: Exception) -> None:  # noqa: ARG002 - that it broke off is all that counts
+        """Count what came before the connection failed."""
+        self.finish(complete=False)
+
     def fail(self, error: BaseException) -> None:
         """Note that the request got no answer. One that was sent may have been billed."""
         if self._done:

@@ -11,28 +11,34 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture.playback import active_playback
+from pytest_tokenbudget.capture.streams import make_streams
 from pytest_tokenbudget.capture.tls import hook_contexts
 from pytest_tokenbudget.capture.tracked_request import begin, current
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from types import ModuleType
 
+    from pytest_tokenbudget.capture.streams import Streams
     from pytest_tokenbudget.capture.tracked_request import TrackedRequest
 
 
 def hook_client_library(module: ModuleType) -> None:
     """Wrap httpx or httpx2; does nothing where that was done before."""
-    tees = _tee_streams(module)
+    streams = make_streams(module)
     hook_contexts(module)
-    wrap(module.Client, "send", lambda send: _tapped_send(send, tees[0]))
-    wrap(module.AsyncClient, "send", lambda send: _tapped_async_send(send, tees[1]))
-    wrap(module.HTTPTransport, "handle_request", lambda handle: _replayed_handle(handle, module))
-    wrap(module.AsyncHTTPTransport, "handle_async_request", lambda handle: _replayed_async_handle(handle, module))
+    wrap(module.Client, "send", lambda send: _tapped_send(send, streams.tee))
+    wrap(module.AsyncClient, "send", lambda send: _tapped_async_send(send, streams.async_tee))
+    wrap(module.HTTPTransport, "handle_request", lambda handle: _replayed_handle(handle, module, streams))
+    wrap(
+        module.AsyncHTTPTransport,
+        "handle_async_request",
+        lambda handle: _replayed_async_handle(handle, module, streams),
+    )
 
 
-def _tapped_send(send: Callable[..., Any], tee: type) -> Callable[..., Any]:
+def _tapped_send(send: Callable[..., Any], tee: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(send)
     def tapped(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         tracked = begin(request.method, str(request.url), _request_body(request))
@@ -52,7 +58,7 @@ def _tapped_send(send: Callable[..., Any], tee: type) -> Callable[..., Any]:
     return tapped
 
 
-def _tapped_async_send(send: Callable[..., Awaitable[Any]], tee: type) -> Callable[..., Any]:
+def _tapped_async_send(send: Callable[..., Awaitable[Any]], tee: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(send)
     async def tapped(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         tracked = begin(request.method, str(request.url), _request_body(request))
@@ -79,7 +85,7 @@ def _request_body(request: Any) -> bytes:
         return b""
 
 
-def _watch(tracked: TrackedRequest, response: Any, tee: type) -> None:
+def _watch(tracked: TrackedRequest, response: Any, tee: Callable[..., Any]) -> None:
     headers = {str(name).lower(): str(value) for name, value in response.headers.items()}
     if hasattr(response, "_content"):
         # httpx has read and decoded the body already.
@@ -92,53 +98,7 @@ def _watch(tracked: TrackedRequest, response: Any, tee: type) -> None:
     response.stream = tee(response.stream, tracked)
 
 
-def _tee_streams(module: ModuleType) -> tuple[type, type]:  # noqa: C901 - two small classes, not branches
-    """Byte streams of the library's own kinds that pass every chunk on and note it."""
-
-    class Tee(module.SyncByteStream):  # type: ignore[name-defined, misc]
-        def __init__(self, stream: Any, tracked: TrackedRequest) -> None:
-            self._stream = stream
-            self._tracked = tracked
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(object.__getattribute__(self, "_stream"), name)  # a copy in the making has none yet
-
-        def __iter__(self) -> Iterator[bytes]:
-            for chunk in self._stream:
-                self._tracked.feed(chunk)
-                yield chunk
-            self._tracked.finish(complete=True)
-
-        def close(self) -> None:
-            try:
-                self._stream.close()
-            finally:
-                self._tracked.finish(complete=False)
-
-    class AsyncTee(module.AsyncByteStream):  # type: ignore[name-defined, misc]
-        def __init__(self, stream: Any, tracked: TrackedRequest) -> None:
-            self._stream = stream
-            self._tracked = tracked
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(object.__getattribute__(self, "_stream"), name)  # a copy in the making has none yet
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            async for chunk in self._stream:
-                self._tracked.feed(chunk)
-                yield chunk
-            self._tracked.finish(complete=True)
-
-        async def aclose(self) -> None:
-            try:
-                await self._stream.aclose()
-            finally:
-                self._tracked.finish(complete=False)
-
-    return Tee, AsyncTee
-
-
-def _replayed_handle(handle: Callable[..., Any], module: ModuleType) -> Callable[..., Any]:
+def _replayed_handle(handle: Callable[..., Any], module: ModuleType, streams: Streams) -> Callable[..., Any]:
     def sent(self: Any, request: Any) -> Any:
         _note_sending()
         response = handle(self, request)
@@ -147,14 +107,23 @@ def _replayed_handle(handle: Callable[..., Any], module: ModuleType) -> Callable
 
     @functools.wraps(handle)
     def replayed(self: Any, request: Any) -> Any:
-        if (playback := active_playback()) is not None:
-            return playback.handle(sent, self, request, module)
-        return sent(self, request)
+        if (playback := active_playback()) is None:
+            return sent(self, request)
+        body = b"".join(request.stream)
+        request.stream = module.ByteStream(body)  # reading has used it up
+        found = playback.cassette.ask(request.method, str(request.url), body, request.headers)
+        if isinstance(found, dict):
+            return streams.response_of(found)
+        response = sent(self, request)
+        if found is not None:
+            found.answer(response.status_code, response.reason_phrase, response.headers.multi_items())
+            response.stream = streams.tee(response.stream, found)
+        return response
 
     return replayed
 
 
-def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType) -> Callable[..., Any]:
+def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType, streams: Streams) -> Callable[..., Any]:
     async def sent(self: Any, request: Any) -> Any:
         _note_sending()
         response = await handle(self, request)
@@ -163,9 +132,18 @@ def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType) -> Ca
 
     @functools.wraps(handle)
     async def replayed(self: Any, request: Any) -> Any:
-        if (playback := active_playback()) is not None:
-            return await playback.handle_async(sent, self, request, module)
-        return await sent(self, request)
+        if (playback := active_playback()) is None:
+            return await sent(self, request)
+        body = b"".join([part async for part in request.stream])
+        request.stream = module.ByteStream(body)  # reading has used it up
+        found = playback.cassette.ask(request.method, str(request.url), body, request.headers)
+        if isinstance(found, dict):
+            return streams.response_of(found)
+        response = await sent(self, request)
+        if found is not None:
+            found.answer(response.status_code, response.reason_phrase, response.headers.multi_items())
+            response.stream = streams.async_tee(response.stream, found)
+        return response
 
     return replayed
 
