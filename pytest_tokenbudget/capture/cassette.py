@@ -31,7 +31,7 @@ from pytest_tokenbudget.capture.tracked_request import current
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from pytest_tokenbudget.capture.playback import Playback
 
@@ -98,8 +98,9 @@ class TokenCassette(Cassette):  # type: ignore[misc]
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
-        self._index: dict[tuple[Any, ...] | None, deque[int]] = defaultdict(deque)
-        self._asked: tuple[Request, tuple[Any, ...] | None] | None = None
+        # Most clients send the same bytes each time; only where they don't, bodies are compared as JSON.
+        self._indexes = (Index(exact_key), Index(request_key))
+        self._asked: tuple[Request, Request | None] | None = None
         self._lock = threading.RLock()
         self._loading = False
         self._handled = 0
@@ -129,7 +130,6 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         self._loaded_count = len(self.data)
         self._metadata = metadata[0] if metadata else {}
         self.rewound = True
-        self._enter_from(0)
 
     def ask(self, method: str, url: str, body: bytes, headers: Any) -> dict[str, Any] | Recording | None:
         """Find out what becomes of a request of a client that sends it itself.
@@ -163,10 +163,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
     def append(self, request: Request, response: dict[str, Any]) -> None:
         """Add an exchange: one that was loaded, or one that a stub of vcrpy's had a real server answer."""
         if self._loading:
-            with self._lock:
-                before = len(self.data)
-                super().append(request, response)
-                self._enter_from(before)
+            super().append(request, response)
             return
         tap(request, response, replayed=False)
         self.store(request, response)
@@ -176,10 +173,8 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         if _is_local_traffic(request):
             return
         with self._lock:
-            before = len(self.data)
             super().append(scrub_request(copy.deepcopy(request)), scrub_response(copy.deepcopy(response)))
             self._handled += 1
-            self._enter_from(before)
 
     def can_play_response_for(self, request: Request) -> bool:
         """Whether a recording answers the request."""
@@ -257,32 +252,55 @@ class TokenCassette(Cassette):  # type: ignore[misc]
     def _responses(self, request: Request) -> Any:
         if not self.indexed:
             yield from super()._responses(request)
-            return
-        waiting = self._index.get(self._key_of(request))
-        if not waiting:
-            return
-        # Played recordings are dropped from the front, so that the cost does not grow with the cassette.
-        while len(waiting) > 1 and self.play_counts[waiting[0]]:
-            waiting.popleft()
-        index = waiting[0]
-        yield index, self.data[index][1]
+        elif (index := self._find(request)) is not None:
+            yield index, self.data[index][1]
 
-    def _key_of(self, request: Request) -> tuple[Any, ...] | None:
-        """The index's key of a request that is to be answered; it is asked for several times."""
+    def _find(self, request: Request) -> int | None:
+        """The recording of a request: the first that was not played, else one that was, else none."""
+        stored = self._stored(request)
+        if stored is None:
+            return None
+        found = None
+        for index in self._indexes:
+            found = index.first(stored, self.data, self.play_counts)
+            if found is not None and not self.play_counts[found]:
+                break
+        return found
+
+    def _stored(self, request: Request) -> Request | None:
+        """A request as it would be stored; it is asked for several times."""
         if self._asked is None or self._asked[0] is not request:
-            stored = self._before_record_request(request)
-            self._asked = request, None if stored is None else request_key(stored)
+            self._asked = request, self._before_record_request(request)
         return self._asked[1]
-
-    def _enter_from(self, start: int) -> None:
-        if self.indexed:
-            for index in range(start, len(self.data)):
-                self._index[request_key(self.data[index][0])].append(index)
 
     def _reason(self, request: Request) -> str:
         if not self.rewound and not len(self):
             return "missing"
         return "played" if any(True for _ in self._responses(request)) else "drift"
+
+
+class Index:
+    """Where the recordings of each request stand in a cassette; brought up to date when it is asked.
+
+    What it costs to find one does not grow with the cassette.
+    """
+
+    def __init__(self, key_of: Callable[[Request], Hashable]) -> None:
+        self._key_of = key_of
+        self._entered = 0
+        self._waiting: dict[Hashable, deque[int]] = defaultdict(deque)
+
+    def first(self, request: Request, data: list[tuple[Request, Any]], played: Mapping[int, int]) -> int | None:
+        """The first recording of a request that was not played; where all were, the last; where none is, none."""
+        for index in range(self._entered, len(data)):
+            self._waiting[self._key_of(data[index][0])].append(index)
+        self._entered = len(data)
+        waiting = self._waiting.get(self._key_of(request))
+        if not waiting:
+            return None
+        while len(waiting) > 1 and played[waiting[0]]:
+            waiting.popleft()
+        return waiting[0]
 
 
 class Recording:
@@ -325,6 +343,12 @@ class Recording:
             self._open = False
             what = f"the answer to {self._request.method} {scrub_url(self._request.uri)} broke off ({error!r})"
             self._cassette.playback.end(self, f"{what}, so it can't be recorded; {self._cassette.path} is as it was")
+
+
+def exact_key(request: Request) -> tuple[Any, ...]:
+    """What two requests have in common that are the same to the byte."""
+    body = request._body  # noqa: SLF001 - vcrpy's public body may be an iterator, which can be read once
+    return request.method, request.uri, body if isinstance(body, bytes) else canonical_body(request)
 
 
 def request_key(request: Request) -> tuple[Any, ...]:

@@ -213,12 +213,15 @@ def _secrets() -> list[str]:
     The dummy that stands for them in a replayed test is one of them, so that a replayed request looks like the
     recorded one.
     """
-    return _secrets_in(frozenset(os.environ.items()))
+    # Its own mapping decodes every value at each look; the one below it is the environment as the system has it.
+    raw = getattr(os.environ, "_data", None)
+    return _secrets_in(frozenset((os.environ if raw is None else raw).items()))
 
 
 @lru_cache(maxsize=4)
-def _secrets_in(environment: frozenset[tuple[str, str]]) -> list[str]:
-    values = {value for name, value in environment if KEY_VARIABLE.search(name) and len(value) >= MIN_SECRET_LENGTH}
+def _secrets_in(environment: frozenset[tuple[Any, Any]]) -> list[str]:
+    texts = ((os.fsdecode(name), os.fsdecode(value)) for name, value in environment)
+    values = {value for name, value in texts if KEY_VARIABLE.search(name) and len(value) >= MIN_SECRET_LENGTH}
     values.add(DUMMY)
     forms = {form for value in values for form in (value, json.dumps(value)[1:-1], quote(value, safe=""))}
     return sorted(forms, key=len, reverse=True)
