@@ -19,6 +19,9 @@ Verdict = Literal["within", "over", "unmeasured", "none"]
 MAX_DIGITS = 30
 """Longer numbers than this are typing errors, and would only cost time."""
 
+UNANSWERED = "a request had no recording"
+"""Why a test is unmeasured that drift, or the closed network, kept from being measured."""
+
 _EXACT = Context(prec=100)
 
 

@@ -15,7 +15,7 @@ from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.ledger import Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import MarkerSettings, read_markers
-from pytest_tokenbudget.playbacks import Playbacks, describe_misses, playing, save
+from pytest_tokenbudget.playbacks import Playbacks, describe_estimates, describe_misses, playing, save
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
@@ -264,6 +264,9 @@ class Gate:
             or (running.record is not None and bool(running.record.drift)),
             ran=ran,
         )
+        if running.playback is not None:
+            told = describe_estimates(running.playback, item.nodeid, self.book, self.settings.rootdir)
+            record = replace(record, drift=(*record.drift, *told))
         if record.violations or self._tells_parts:
             record = replace(record, calls=tuple(map(locate_input, record.calls)))
         running.record = record

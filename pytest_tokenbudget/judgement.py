@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget import baseline as baselines
-from pytest_tokenbudget.budget import Violation, judge, verdict_of
+from pytest_tokenbudget.budget import UNANSWERED, Violation, judge, verdict_of
 from pytest_tokenbudget.record import Tally, UsageRecord
 from pytest_tokenbudget.usage import ModelCall, Usage
 
@@ -40,7 +40,7 @@ class Judge:
         limits = budget if ran else replace(budget, min_requests=None)
         violations: list[Violation] = []
         if unanswered and budget.watches:
-            violations.append(Violation(limit="unmeasured", reason="a request had no recording"))
+            violations.append(Violation(limit="unmeasured", reason=UNANSWERED))
         elif budget.watches:
             tally = Tally.of(record.calls, cache_hits=record.cache_hits)
             violations += judge(tally, limits, estimates_count=self.settings.estimates_count)

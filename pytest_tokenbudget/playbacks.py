@@ -26,9 +26,10 @@ from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.markers import read_markers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_tokenbudget.capture.playback import Miss
     from pytest_tokenbudget.markers import MarkerSettings
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
@@ -68,6 +69,7 @@ class Playbacks:
             match_on=marker_settings.match_on,
             configure=lambda: _vcr_config(item),
             since=self._since,
+            estimates=settings.drift == "estimate",
         )
 
     def is_shared(self, playback: Playback, session: pytest.Session) -> bool:
@@ -103,7 +105,11 @@ class Playbacks:
                 f"{asking.nodeid}: the cassette of {fixturedef.argname} can't be used: {error}"
             ) from None
         return Playback(
-            path=path, record=self._settings.record, configure=lambda: _vcr_config(asking), since=self._since
+            path=path,
+            record=self._settings.record,
+            configure=lambda: _vcr_config(asking),
+            since=self._since,
+            estimates=self._settings.drift == "estimate",
         )
 
     def _replays(self, item: pytest.Item, marked: bool) -> bool:  # noqa: FBT001 - one of two facts about the item
@@ -153,11 +159,20 @@ def describe_misses(playback: Playback, nodeid: str, book: PriceBook, rootdir: P
     if playback.fault is not None:
         fault, playback.fault = playback.fault, None
         return [fault]
-    if not playback.misses:
-        return []
-    from pytest_tokenbudget.capture import drift  # noqa: PLC0415 - only when it fails
+    return _described(playback, playback.misses, nodeid, book, rootdir)
 
-    return drift.describe_misses(playback, nodeid=nodeid, book=book, rootdir=rootdir)
+
+def describe_estimates(playback: Playback, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
+    """One line for each request that the nearest recording answered."""
+    return _described(playback, playback.estimated, nodeid, book, rootdir)
+
+
+def _described(playback: Playback, misses: Sequence[Miss], nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
+    if not misses:
+        return []
+    from pytest_tokenbudget.capture import drift  # noqa: PLC0415 - only when there is any
+
+    return drift.describe_misses(playback, misses, nodeid=nodeid, book=book, rootdir=rootdir)
 
 
 def save(playback: Playback, *, whole: bool) -> None:

@@ -6,7 +6,8 @@ import copy
 import json
 import threading
 from collections import defaultdict, deque
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
 from vcr import VCR
@@ -33,6 +34,7 @@ from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
+    from pytest_tokenbudget.capture.drift import StandIn
     from pytest_tokenbudget.capture.playback import Playback
 
 LOOPBACK = ("localhost", "::1")
@@ -151,13 +153,14 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         with self._lock:
             if self.filter_request(request) is None:
                 return None
-            if self.can_play_response_for(request):
+            input_tokens = None
+            if self._can_play(request):
                 response = self._play(request)
             elif self.write_protected:
-                response = self.stand_in_for(request)
+                response, input_tokens = self._stand_in_for(request)
             else:
                 return Recording(self, request)
-        tap(request, response, replayed=True)
+        tap(request, response, replayed=True, more_input_tokens=input_tokens)
         return response
 
     def append(self, request: Request, response: dict[str, Any]) -> None:
@@ -177,24 +180,30 @@ class TokenCassette(Cassette):  # type: ignore[misc]
             self._handled += 1
 
     def can_play_response_for(self, request: Request) -> bool:
-        """Whether a recording answers the request."""
+        """Whether a recording answers the request, or stands in for one that does."""
         with self._lock:
-            if not self.indexed:
-                return bool(super().can_play_response_for(request))
-            plays = self.record_mode is not RecordMode.ALL and (self.rewound or self.allow_playback_repeats)
-            return plays and request in self
+            return self._can_play(request) or (
+                self.filter_request(request) is not None and self._find_stand_in(request) is not None
+            )
+
+    def _can_play(self, request: Request) -> bool:
+        if not self.indexed:
+            return bool(super().can_play_response_for(request))
+        plays = self.record_mode is not RecordMode.ALL and (self.rewound or self.allow_playback_repeats)
+        return plays and request in self
 
     def play_response(self, request: Request) -> dict[str, Any]:
         """Hand out the recording, once, to one of vcrpy's stubs."""
+        input_tokens = None
         with self._lock:
             try:
                 response = self._play(request)
             except UnhandledHTTPRequestError:
-                # Another thread asked the same, and got the last recording between our two questions.
-                response = self.stand_in_for(request)
+                # One stands in for it, or another thread got the last one between our two questions.
+                response, input_tokens = self._stand_in_for(request)
         # vcrpy's stubs take headers off the dict that they are given.
         response = {**response, "headers": dict(response.get("headers") or {})}
-        tap(request, response, replayed=True)
+        tap(request, response, replayed=True, more_input_tokens=input_tokens)
         return response
 
     def _play(self, request: Request) -> dict[str, Any]:
@@ -206,34 +215,48 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         """The request as it would be stored; ``None`` for one that is none of the cassette's business."""
         return None if _is_local_traffic(request) else super().filter_request(request)
 
-    def find_requests_with_most_matches(self, request: Request) -> list[Any]:
+    def find_requests_with_most_matches(self, request: Request) -> NoReturn:
         """Fail: vcrpy asks this only to explain a request that it can't answer: that is where the test fails.
 
         Raises:
             ReplayMiss: always.
         """
-        raise self._miss(request)
+        with self._lock:
+            self._refuse(self._miss(request))
 
-    def stand_in_for(self, request: Request) -> dict[str, Any]:
-        """Answer a request that no recording answers.
+    def _stand_in_for(self, request: Request) -> tuple[dict[str, Any], int | None]:
+        """The nearest recording, and how many more input tokens the request has than that one's own.
 
         Raises:
-            ReplayMiss: always.
+            ReplayMiss: there is none that is near enough, or the run does not want it.
         """
-        raise self._miss(request)
+        miss = self._miss(request)
+        if (found := self._find_stand_in(request)) is None:
+            self._refuse(miss)
+        self.play_counts[found.place] += 1
+        self.playback.estimated.append(replace(miss, reason="estimated"))
+        return self.data[found.place][1], found.input_tokens
 
-    def _miss(self, request: Request) -> ReplayMiss:
-        with self._lock:
-            self._handled += 1
-            miss = Miss(
-                method=request.method,
-                url=request.uri,
-                body=body_bytes(request),
-                number=self._handled,
-                reason=self._reason(request),
-            )
+    def _find_stand_in(self, request: Request) -> StandIn | None:
+        if not (self.playback.estimates and self.write_protected):
+            return None
+        from pytest_tokenbudget.capture.drift import find_stand_in  # noqa: PLC0415 - it counts with tiktoken
+
+        return find_stand_in(self, request)
+
+    def _refuse(self, miss: Miss) -> NoReturn:
         self.playback.misses.append(miss)
-        return ReplayMiss(f"no recording in {self._path} answers {miss.method} {miss.url} ({miss.reason})")
+        raise ReplayMiss(f"no recording in {self._path} answers {miss.method} {miss.url} ({miss.reason})")
+
+    def _miss(self, request: Request) -> Miss:
+        self._handled += 1
+        return Miss(
+            method=request.method,
+            url=request.uri,
+            body=body_bytes(request),
+            number=self._handled,
+            reason=self._reason(request),
+        )
 
     def save(self, *, whole: bool) -> None:
         """Write the cassette if anything was recorded; one that is not whole beside it, as ``*.partial``."""

@@ -39,12 +39,14 @@ class Seen:
         models: the names that it goes by.
         call: its call in the ledger.
         has_run: whether it is known which run it was sent for.
+        stood_in: whether the answer was recorded for another request, so that a callback reports that one's usage.
     """
 
     started: float
     models: frozenset[str]
     call: ModelCall
     has_run: bool
+    stood_in: bool = False
 
 
 @dataclass(slots=True)
@@ -99,10 +101,16 @@ def count_exchange(tracked: TrackedRequest, exchange: Exchange, bill: Billing) -
         if exchange.method == "GET" and reading.request_id in traces.background:
             return
         traces.background.add(reading.request_id)
-    call = _measure(reading, replayed=tracked.replayed)
+    call = _measure(reading, tracked)
     bill.add(call)
     names = frozenset({reading.model, reading.request_model} - {""})
-    seen = Seen(tracked.started, names, call, has_run=bool(tracked.run_ids))
+    seen = Seen(
+        tracked.started,
+        names,
+        call,
+        has_run=bool(tracked.run_ids),
+        stood_in=tracked.more_input_tokens is not None,
+    )
     traces.all.append(seen)
     for run_id in tracked.run_ids:
         traces.by_run[run_id].append(seen)
@@ -114,7 +122,7 @@ def preview_exchange(tracked: TrackedRequest, exchange: Exchange, bill: Billing)
     """Enter what an exchange has used up to now into the ledger of a block that ends before it."""
     reading = wire.read(exchange)
     if reading is not None and not reading.pending:
-        bill.add(_measure(reading, replayed=tracked.replayed))
+        bill.add(_measure(reading, tracked))
 
 
 def count_unanswered(tracked: TrackedRequest, bill: Billing, why: str) -> None:
@@ -161,6 +169,7 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
         only = own[0]
         if (
             usage is not None
+            and not only.stood_in
             and all(each is only for each in own)
             and (only.call.usage is None or only.call.estimated)
         ):
@@ -204,25 +213,41 @@ def _traces_of(bill: Billing) -> Traces:
     return _traces.setdefault(bill.ledgers[0], Traces())
 
 
-def _measure(reading: Reading, *, replayed: bool) -> ModelCall:
+def _measure(reading: Reading, tracked: TrackedRequest) -> ModelCall:
     call = ModelCall(
         model=reading.model or reading.request_model,
         provider=reading.provider,
         endpoint=reading.endpoint,
         usage=reading.usage,
-        replayed=replayed,
+        replayed=tracked.replayed,
         request_id=reading.request_id,
         service_tier=reading.service_tier,
         request_model=reading.request_model,
         reason=reading.reason if reading.usage is None else None,
         prompt=reading.prompt,
     )
+    if reading.usage is not None and tracked.more_input_tokens is not None:
+        return replace(call, usage=_adjusted(reading.usage, tracked.more_input_tokens), source="estimate")
     if reading.usage is not None or reading.impossible:
         return call
     from pytest_tokenbudget.capture.estimate import estimate_usage  # noqa: PLC0415 - tiktoken, only where needed
 
     estimate = estimate_usage(reading)
     return call if estimate is None else replace(call, usage=estimate, source="estimate", reason=None)
+
+
+def _adjusted(usage: Usage, more_input_tokens: int) -> Usage:
+    """A recorded usage for a request whose input is longer, or shorter; its cache served what it can still hold."""
+    input_tokens = max(usage.input_tokens + more_input_tokens, 0)
+    cached = min(usage.cached_input_tokens, input_tokens)
+    written = min(usage.cache_write_tokens, input_tokens - cached)
+    return replace(
+        usage,
+        input_tokens=input_tokens,
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=min(usage.cache_write_1h_tokens, written),
+    )
 
 
 def start_run(run_id: UUID, bill: Billing, model: str, provider: str) -> Run:

@@ -33,8 +33,9 @@ class Miss:
         url: where it went.
         body: what it sent.
         number: the how-manieth request of its test it was, from 1.
-        reason: ``missing`` (no cassette), ``played`` (each recording of it has been used), ``drift``, or ``blocked``:
-            something that no cassette covers tried to reach the network, and ``url`` is its ``host:port``.
+        reason: ``missing`` (no cassette), ``played`` (each recording of it has been used), ``drift``,
+            ``estimated`` (the nearest recording answered it), or ``blocked``: something that no cassette covers tried
+            to reach the network, and ``url`` is its ``host:port``.
     """
 
     method: str
@@ -55,7 +56,9 @@ class Playback:
         configure: gives the user's ``vcr_config``, when the cassette is opened.
         since: when the run began, in seconds since the epoch: with ``rewrite``, what was saved after that is this
             run's own and stays.
+        estimates: whether the nearest recording answers a request that has none of its own.
         misses: requests that had no answer.
+        estimated: requests that the nearest recording answered.
         fault: why the file can't be used, or an answer not recorded.
     """
 
@@ -64,7 +67,9 @@ class Playback:
     match_on: tuple[str, ...] | None = None
     configure: Callable[[], Mapping[str, Any]] = dict
     since: float = math.inf
+    estimates: bool = False
     misses: list[Miss] = field(default_factory=list)
+    estimated: list[Miss] = field(default_factory=list)
     fault: str | None = None
     _cassette: TokenCassette | None = None
     _under_way: list[Recording] = field(default_factory=list)

@@ -43,6 +43,7 @@ class TrackedRequest:
     """One model request on its way: where it is billed, and its answer as far as it was read."""
 
     # sent: it left for a real server. refused: the server's last word on it was no 2xx. claimed: see ``claim_live``.
+    # more_input_tokens: the answer is a recording of another request, which has so many less; ``None`` for its own.
 
     def __init__(self, bill: Billing, method: str, url: str, body: bytes) -> None:
         self.bill = bill
@@ -52,6 +53,7 @@ class TrackedRequest:
         self.run_ids = counting.current_runs()
         self.started = time.monotonic()
         self.replayed = False
+        self.more_input_tokens: int | None = None
         self.sent = False
         self.refused = False
         self.claimed = False

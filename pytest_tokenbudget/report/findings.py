@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_tokenbudget.budget import UNANSWERED
 from pytest_tokenbudget.report.figures import format_count, format_pair, format_usd, plural
 from pytest_tokenbudget.report.message import input_parts, limit_lines
 from pytest_tokenbudget.summary import tally_of
@@ -60,7 +61,8 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
     unknown = [
         record
         for record in judged
-        if not any(violation.over for violation in record.violations) and not (record.drift or record.blocked)
+        if not any(violation.over for violation in record.violations)
+        and any(violation.reason != UNANSWERED for violation in record.violations)
     ]
     found = []
     if baseline is not None:
