@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.capture.streams import Observers
 from pytest_tokenbudget.capture.tracked_request import begin_live
 from pytest_tokenbudget.capture.wrapping import wrap
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from pytest_tokenbudget.capture.cassette import Recording
+    from pytest_tokenbudget.capture.streams import Observer
     from pytest_tokenbudget.capture.tracked_request import TrackedRequest
 
 _TRACKED = "_tokenbudget_tracked"
@@ -30,16 +33,16 @@ def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(send)
     async def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         tracked = begin_live(self.method, str(self.url), _body_of(self))
-        if tracked is None:
-            return await send(self, *args, **kwargs)
         try:
             response = await send(self, *args, **kwargs)
         except BaseException as error:
-            tracked.fail(error)
+            if tracked is not None:
+                tracked.fail(error)
             raise
-        tracked.sent = True
-        setattr(response, _TRACKED, tracked)
         setattr(response, _DECODED, getattr(self.session, "auto_decompress", True))
+        if tracked is not None:
+            tracked.sent = True
+            setattr(response, _TRACKED, tracked)
         return response
 
     return tapped
@@ -77,6 +80,18 @@ def _tapped_end(end: Callable[..., Any]) -> Callable[..., Any]:
     return tapped
 
 
+def record(recording: Recording, response: Any) -> None:
+    """Record an answer while its client reads it."""
+    headers = [(str(name), value) for name, value in response.headers.items()]
+    if getattr(response, _DECODED, True):
+        headers = [(name, value) for name, value in headers if name.lower() != "content-encoding"]
+    recording.answer(response.status, response.reason, headers)
+    if isinstance(response.content, _Tee):
+        response.content.tell(recording)
+    else:
+        response.content = _Tee(response.content, recording)
+
+
 def _body_of(request: Any) -> bytes:
     value = getattr(request.body, "_value", request.body)
     if hasattr(value, "getvalue"):
@@ -87,9 +102,9 @@ def _body_of(request: Any) -> bytes:
 class _Tee:
     """aiohttp's stream of a response, noting each piece as it is taken."""
 
-    def __init__(self, stream: Any, tracked: TrackedRequest) -> None:
+    def __init__(self, stream: Any, observer: Observer) -> None:
         self._stream = stream
-        self._tracked = tracked
+        self._observer = observer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(object.__getattribute__(self, "_stream"), name)  # a copy in the making has none yet
@@ -130,16 +145,20 @@ class _Tee:
     def iter_chunks(self) -> Any:
         return type(self._stream).iter_chunks(self)
 
+    def tell(self, observer: Observer) -> None:
+        """Let another one be told too."""
+        self._observer = Observers(self._observer, observer)
+
     def note_end(self) -> None:
         """The response is given back. What has come whole can still be read; the rest nobody will get."""
         if self._stream.is_eof():
             return
         if self._stream.exception() is None:
-            self._tracked.feed(self._stream.read_nowait(-1))
-        self._tracked.finish(complete=False)
+            self._observer.feed(self._stream.read_nowait(-1))
+        self._observer.finish(complete=False)
 
     def _note(self, data: bytes) -> bytes:
-        self._tracked.feed(data)
+        self._observer.feed(data)
         if self._stream.at_eof():
-            self._tracked.finish(complete=True)
+            self._observer.finish(complete=True)
         return data

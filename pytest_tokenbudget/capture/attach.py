@@ -26,6 +26,8 @@ HOOKS: Mapping[str, tuple[str, str]] = {
     "http.client": ("pytest_tokenbudget.capture.http_client", "hook_http_client"),
     "aiohttp.client_reqrep": ("pytest_tokenbudget.capture.aiohttp_client", "hook_aiohttp"),
     "vcr.cassette": ("pytest_tokenbudget.capture.cassette_tap", "hook_cassette"),
+    "vcr.stubs": ("pytest_tokenbudget.capture.stubs", "hook_connections"),
+    "vcr.stubs.aiohttp_stubs": ("pytest_tokenbudget.capture.stubs", "hook_aiohttp"),
     "urllib3.connectionpool": ("pytest_tokenbudget.capture.other_clients", "hook_urllib3"),
     "urllib.request": ("pytest_tokenbudget.capture.other_clients", "hook_urllib"),
     "aiohttp.client": ("pytest_tokenbudget.capture.other_clients", "hook_aiohttp"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.capture.streams import Observers
 from pytest_tokenbudget.capture.tracked_request import begin_live
 from pytest_tokenbudget.capture.wrapping import wrap
 
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from pytest_tokenbudget.capture.cassette import Recording
+    from pytest_tokenbudget.capture.streams import Observer
     from pytest_tokenbudget.capture.tracked_request import TrackedRequest
+
+RECORDING = "_tokenbudget_recording"
+"""The attribute of a connection that holds the recording of the answer it is about to get."""
 
 _TRACKED = "_tokenbudget_tracked"
 _SENT = "_tokenbudget_sent"
@@ -69,19 +75,26 @@ def _tapped_getresponse(getresponse: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(getresponse)
     def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         tracked: TrackedRequest | None = self.__dict__.pop(_TRACKED, None)
-        if tracked is None:
+        recording: Recording | None = self.__dict__.pop(RECORDING, None)
+        if tracked is None and recording is None:
             return getresponse(self, *args, **kwargs)
-        tracked.request_body = _body_of(bytes(self.__dict__.pop(_SENT)))
+        if tracked is not None:
+            tracked.request_body = _body_of(bytes(self.__dict__.pop(_SENT)))
         try:
             response = getresponse(self, *args, **kwargs)
         except BaseException as error:
-            tracked.fail(error)
+            if tracked is not None:
+                tracked.fail(error)
             raise
-        tracked.answer(response.status, {name.lower(): value for name, value in response.headers.items()})
+        if tracked is not None:
+            tracked.answer(response.status, {name.lower(): value for name, value in response.headers.items()})
+        if recording is not None:
+            recording.answer(response.status, response.reason, response.headers.items())
+        observer = Observers(*(each for each in (tracked, recording) if each is not None))
         if response.fp is None:
-            tracked.finish(complete=True)
+            observer.finish(complete=True)
         else:
-            response.fp = _Tee(response.fp, tracked, chunked=bool(response.chunked), length=response.length)
+            response.fp = _Tee(response.fp, observer, chunked=bool(response.chunked), length=response.length)
         return response
 
     return tapped
@@ -151,9 +164,9 @@ def _size(line: bytes) -> int:
 class _Tee:
     """The file that a response is read from, noting each byte as it is taken."""
 
-    def __init__(self, file: Any, tracked: TrackedRequest, *, chunked: bool, length: int | None) -> None:
+    def __init__(self, file: Any, observer: Observer, *, chunked: bool, length: int | None) -> None:
         self._file = file
-        self._tracked = tracked
+        self._observer = observer
         self._chunks = Chunks() if chunked else None
         self._left = None if chunked else length
 
@@ -179,19 +192,21 @@ class _Tee:
         try:
             self._file.close()
         finally:
-            self._tracked.finish(complete=False)
+            self._observer.finish(complete=False)
 
     def _note(self, data: bytes, *, wanted: bool) -> bytes:
         if self._chunks is not None:
-            self._tracked.feed(self._chunks.feed(data))
+            self._observer.feed(self._chunks.feed(data))
             ended = self._chunks.ended
         else:
-            self._tracked.feed(data)
+            self._observer.feed(data)
             if self._left is None:
                 ended = wanted and not data  # the connection's end is the body's
             else:
                 self._left -= len(data)
                 ended = self._left <= 0
         if ended:
-            self._tracked.finish(complete=True)
+            self._observer.finish(complete=True)
+        elif wanted and not data:
+            self._observer.break_off(ConnectionError("the server hung up before the body's end"))
         return data

@@ -143,7 +143,7 @@ class Playback:
             self._covers = ExitStack()
             from vcr.patch import CassettePatcherBuilder  # noqa: PLC0415 - slow, and needed only now
 
-            for patcher in CassettePatcherBuilder(_Late(self)).build():
+            for patcher in CassettePatcherBuilder(CassetteOfPlayback(self)).build():
                 self._covers.enter_context(patcher)
             return True
 
@@ -195,7 +195,7 @@ def insert(playback: Playback) -> Iterator[Playback]:
             playback.eject()
 
 
-class _Late:
+class CassetteOfPlayback:
     """A playback's cassette for vcrpy's stubs, opened when the first of them asks something of it."""
 
     skip_patchers = ("httpx", "httpx2")  # these ask the playback themselves

@@ -28,12 +28,13 @@ def recorded(pytester, server, run, monkeypatch):
     pytester.makepyfile(client=CLIENT)
 
     def recorded(source, prompt="grown"):
+        """Gives how many requests the server saw, so that a replay can be held against it."""
         pytester.makepyfile(test_a=source)
         monkeypatch.setenv("PROMPT", PROMPTS["same"])
         result = run("--token-record=once")
         assert result.ret == 0, result.stdout.str()
-        server.ledger.clear()
         monkeypatch.setenv("PROMPT", PROMPTS[prompt])
+        return len(server.ledger)
 
     return recorded
 
@@ -54,11 +55,11 @@ def test_it(usage):
 def test_the_input_changes_by_as_much_as_the_prompt(  # noqa: PLR0917 - fixtures and parameters
     pytester, server, recorded, run, document, prompt, how
 ):
-    recorded(ONE, prompt)
+    arrived = recorded(ONE, prompt)
     option = ("--token-drift=estimate",) if how == "option" else ("-o", "token_drift=estimate")
     result = run(*option, "-rP", "--token-report=json", "--token-report")
     result.assert_outcomes(passed=1)
-    assert not server.ledger
+    assert len(server.ledger) == arrived
     billed = len(PROMPTS["same"].split())  # the loopback server bills words
     expected = max(billed + tokens(PROMPTS[prompt]) - tokens(PROMPTS["same"]), 0)
     result.stdout.fnmatch_lines([f"*input {expected} output * estimated 1 estimate True*"])
@@ -124,7 +125,7 @@ CLIENTS = {
 @pytest.mark.parametrize("client", CLIENTS)
 def test_whatever_client_asks(pytester, server, recorded, run, client):
     sending = CLIENTS[client].replace("\n        ", "\n")
-    recorded(
+    arrived = recorded(
         f"import os\nURL = os.environ['OPENAI_BASE_URL']\n{sending}\n"
         "def test_it(usage):\n"
         "    send({'model': 'gpt-4o-mini', 'messages': [{'role': 'user', 'content': os.environ['PROMPT']}]})\n"
@@ -132,7 +133,7 @@ def test_whatever_client_asks(pytester, server, recorded, run, client):
     )
     result = run("--token-drift=estimate", "-rP")
     result.assert_outcomes(passed=1)
-    assert not server.ledger
+    assert len(server.ledger) == arrived
     billed = len(PROMPTS["same"].split())
     expected = billed + tokens(PROMPTS["grown"]) - tokens(PROMPTS["same"])
     result.stdout.fnmatch_lines([f"*input {expected} estimated 1 1*"])
