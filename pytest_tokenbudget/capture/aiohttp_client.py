@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_tokenbudget.capture.streams import Observers
 from pytest_tokenbudget.capture.tracked_request import begin_live
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import ModuleType
 
     from pytest_tokenbudget.capture.cassette import Recording
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _TRACKED = "_tokenbudget_tracked"
 _DECODED = "_tokenbudget_decoded"
+
+_Read = TypeVar("_Read")
 
 
 def hook_aiohttp(requests: ModuleType) -> None:
@@ -110,22 +112,22 @@ class _Tee:
         return getattr(object.__getattribute__(self, "_stream"), name)  # a copy in the making has none yet
 
     async def read(self, n: int = -1) -> bytes:
-        return self._note(await self._stream.read(n))
+        return self._note(await self._heard(self._stream.read(n)))
 
     async def readany(self) -> bytes:
-        return self._note(await self._stream.readany())
+        return self._note(await self._heard(self._stream.readany()))
 
     async def readexactly(self, n: int) -> bytes:
-        return self._note(await self._stream.readexactly(n))
+        return self._note(await self._heard(self._stream.readexactly(n)))
 
     async def readline(self, **limits: Any) -> bytes:
-        return self._note(await self._stream.readline(**limits))
+        return self._note(await self._heard(self._stream.readline(**limits)))
 
     async def readuntil(self, *separator: Any, **limits: Any) -> bytes:
-        return self._note(await self._stream.readuntil(*separator, **limits))
+        return self._note(await self._heard(self._stream.readuntil(*separator, **limits)))
 
     async def readchunk(self) -> tuple[bytes, bool]:
-        data, ended = await self._stream.readchunk()
+        data, ended = await self._heard(self._stream.readchunk())
         return self._note(data), ended
 
     def read_nowait(self, n: int = -1) -> bytes:
@@ -156,6 +158,13 @@ class _Tee:
         if self._stream.exception() is None:
             self._observer.feed(self._stream.read_nowait(-1))
         self._observer.finish(complete=False)
+
+    async def _heard(self, reading: Awaitable[_Read]) -> _Read:
+        try:
+            return await reading
+        except Exception as error:
+            self._observer.break_off(error)
+            raise
 
     def _note(self, data: bytes) -> bytes:
         self._observer.feed(data)

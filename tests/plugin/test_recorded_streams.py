@@ -234,3 +234,89 @@ def test_each_piece_comes_when_it_is_sent_while_it_is_recorded_and_again_from_th
         (interaction,) = yaml.safe_load(path.read_text("utf-8"))["interactions"]
         body = interaction["response"]["body"]["string"].encode()
         assert body == b"".join(ANTHROPIC_BODY if "anthropic" in path.name else OPENAI_BODY)
+
+
+EARLY = """
+import pytest
+import program
+
+def test_breaks(usage):
+    import openai
+    client = openai.OpenAI(base_url=program.URL + "/v1", **program.KEY)
+    with client.chat.completions.create(**program.CHAT) as chunks:
+        first = next(iter(chunks)).choices[0].delta.content
+        program.saw(first)
+    assert first == "one "
+    print("estimated", usage.estimated_requests)
+
+def test_leaves_it_unread(usage):
+    import openai
+    client = openai.OpenAI(base_url=program.URL + "/v1", **program.KEY)
+    chunks = client.chat.completions.create(**program.CHAT)
+    assert next(chunks).choices[0].delta.content == "one "
+    program.saw("x")
+    usage.kept = chunks  # open until the process ends
+
+def test_requests_breaks(usage):
+    import requests
+    with requests.post(program.URL + "/v1/chat/completions", json=program.CHAT, stream=True) as answer:
+        assert "one" in next(answer.iter_lines(chunk_size=1, decode_unicode=True))
+        program.saw("x")
+
+async def read_one_line():
+    import aiohttp
+    async with aiohttp.ClientSession() as session:
+        async with session.post(program.URL + "/v1/chat/completions", json=program.CHAT) as answer:
+            line = await answer.content.readline()
+            program.saw("x")
+            return line
+
+def test_aiohttp_breaks(usage):
+    import asyncio
+    assert b"one" in asyncio.run(read_one_line())
+
+@pytest.fixture(autouse=True)
+def tell_anew(monkeypatch):
+    monkeypatch.delenv("told", raising=False)
+"""
+
+
+def test_a_stream_that_its_client_leaves_is_recorded_as_far_as_it_came(pytester, server, run, monkeypatch):
+    pytester.makepyfile(test_streams=EARLY.replace("usage.kept = chunks", "program.kept = chunks"))
+    monkeypatch.setenv("RECORDS", "1")
+    run("--token-record=once", "-n", "0").assert_outcomes(passed=4)
+    monkeypatch.delenv("RECORDS")
+    asked = server.requests
+    run("-o", "token_unplayed=fail").assert_outcomes(passed=4)
+    assert server.requests == asked == 4
+    for path in pytester.path.rglob("*.yaml"):
+        (interaction,) = yaml.safe_load(path.read_text("utf-8"))["interactions"]
+        body = interaction["response"]["body"]["string"].encode()
+        assert body.startswith(OPENAI_BODY[0].rstrip())  # aiohttp was asked for the one line
+        assert b"".join(OPENAI_BODY).startswith(body), path.name
+
+
+CUT = """
+import pytest
+import program
+
+@pytest.mark.parametrize("client", ["openai_sync", "openai_async", "requests_lines", "aiohttp_lines"])
+@pytest.mark.parametrize("swallows", [False, True])
+def test_it(client, swallows, usage, monkeypatch):
+    monkeypatch.delenv("told", raising=False)
+    try:
+        program.run(client)
+    except Exception:
+        if not swallows:
+            raise
+"""
+
+
+def test_an_answer_that_broke_off_is_not_recorded_as_if_it_were_whole(pytester, server, run, monkeypatch):
+    pytester.makepyfile(test_streams=CUT)
+    monkeypatch.setenv("RECORDS", "1")
+    server.cuts = True
+    result = run("--token-record=once", "-n", "0")
+    result.assert_outcomes(failed=8)
+    result.stdout.fnmatch_lines(["*the answer to POST *broke off*can't be recorded*"])
+    assert not list(pytester.path.rglob("*.yaml"))
