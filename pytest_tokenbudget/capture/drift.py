@@ -70,9 +70,10 @@ def describe_misses(
                 f"re-record with: {command}rewrite"
             )
         else:
-            line = (
-                f"request {miss.number} to {where}: {_change(playback, miss, book)}; re-record with: {command}rewrite"
-            )
+            change = _change(playback, miss, book)
+            if miss.reason == "estimated":
+                change += "; estimated from the nearest recording"
+            line = f"request {miss.number} to {where}: {change}; re-record with: {command}rewrite"
         # A client that retries asks the same again.
         lines.setdefault(line)
     return list(lines)
