@@ -29,6 +29,7 @@ HOOKS: Mapping[str, tuple[str, str]] = {
     "urllib3.connectionpool": ("pytest_tokenbudget.capture.other_clients", "hook_urllib3"),
     "urllib.request": ("pytest_tokenbudget.capture.other_clients", "hook_urllib"),
     "aiohttp.client": ("pytest_tokenbudget.capture.other_clients", "hook_aiohttp"),
+    "concurrent.futures.thread": ("pytest_tokenbudget.capture.ward", "hook_pools"),
     "tiktoken.registry": ("pytest_tokenbudget.capture.offline", "serve_imported"),
 }
 """Module -> the function that hooks into it, named so that it too is imported only when needed."""
