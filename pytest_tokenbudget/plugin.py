@@ -111,6 +111,7 @@ class Activation:
             self._open_gate()
             self._open_collector()
 
+    @pytest.hookimpl(trylast=True)  # the user's own may do something; the collector's, which reports, comes after it
     def pytest_sessionfinish(self) -> None:
         """Hand what was used, and tried, after the last test to the one who reports."""
         if self._gate is None:

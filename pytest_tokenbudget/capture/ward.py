@@ -4,10 +4,9 @@ A replayed test's *ward* is closed from its set-up to its end, and what the test
 that: a thread, a job in a pool, a task on a loop that other tests use too, a function that runs when the process
 exits. So that the running test is not blamed for them, the origin of code is known as far as Python tells it:
 
-* A job of a ``concurrent.futures`` pool belongs to who submitted it, whoever started the pool's thread.
+* A job of a pool of threads belongs to who submitted it, whoever started the pool's thread.
 * A task or callback of an event loop, and a context that was copied, belongs to the test in which that happened.
-* A thread belongs to the test that started it, and so does what that thread starts. A thread of another kind of pool
-  that waits for work when its test ends belongs to nobody any more.
+* A thread belongs to the test that started it, and so does what that thread starts.
 * All else - code of the main thread, threads that were there before the test - belongs to whichever test runs now.
 """
 
@@ -62,9 +61,8 @@ class Ward:
         self.is_over = True
         if self.report is not None:
             self.report = late
-        for thread in [thread for thread, ward in _threads.items() if ward is self]:
-            if not thread.is_alive() or _is_idle(thread):
-                del _threads[thread]
+        for thread in [thread for thread, ward in _threads.items() if ward is self and not thread.is_alive()]:
+            del _threads[thread]
 
     def refuse(self, target: str) -> None:
         """Tell of an attempt, and stop it.
@@ -203,7 +201,7 @@ def _invoke_unless_told(invoke: Callable[[threading.Thread], None], thread: thre
 
 
 def _is_idle(thread: threading.Thread) -> bool:
-    """Whether a thread is a pool's that waits for work: what it does next is another test's affair."""
+    """Whether a thread is a pool's that waits for work, as it may do until the process exits."""
     frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to see other threads
     return frame is not None and frame.f_code.co_filename.replace("\\", "/").endswith(_POOLS)
 
@@ -211,17 +209,27 @@ def _is_idle(thread: threading.Thread) -> bool:
 # -- jobs of pools
 
 
-def hook_pools(module: ModuleType) -> None:
-    """Let each job of ``concurrent.futures`` belong to who submitted it; does nothing where that was done before."""
-    wrap(module.ThreadPoolExecutor, "submit", _owned_submit)
+def hook_futures(module: ModuleType) -> None:
+    """Let each job of ``concurrent.futures`` belong to who submits it; does nothing where that was done before."""
+    wrap(module.ThreadPoolExecutor, "submit", lambda submit: _owned_jobs(submit, _Job))
 
 
-def _owned_submit(submit: Callable[..., Any]) -> Callable[..., Any]:
+def hook_thread_pool(module: ModuleType) -> None:
+    """Let each job of ``multiprocessing.pool.ThreadPool`` belong to who submits it; likewise."""
+    for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
+        wrap(module.ThreadPool, name, lambda submit: _owned_jobs(submit, _TamedJob))
+
+
+def _owned_jobs(submit: Callable[..., Any], job: type[_Job]) -> Callable[..., Any]:
     @functools.wraps(submit)
-    def owned(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def owned(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if _top < 0:
-            return submit(self, fn, *args, **kwargs)  # no test was tracked yet
-        return submit(self, _Job(fn, _heir()), *args, **kwargs)
+            return submit(self, *args, **kwargs)  # no test was tracked yet
+        if args:
+            args = (job(args[0], _heir()), *args[1:])
+        elif "func" in kwargs:
+            kwargs["func"] = job(kwargs["func"], _heir())
+        return submit(self, *args, **kwargs)
 
     return owned
 
@@ -244,6 +252,18 @@ class _Job:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial, (self._function,)  # for a pool whose workers are interpreters of their own
+
+
+class _TamedJob(_Job):
+    """A job of a pool whose threads do not survive what is no ``Exception``: it would be waited for forever."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except ReplayMiss as miss:
+            raise RuntimeError(str(miss)) from miss
 
 
 # -- functions that run when the process exits
