@@ -15,7 +15,14 @@ from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.ledger import Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import MarkerSettings, read_markers
-from pytest_tokenbudget.playbacks import Playbacks, describe_estimates, describe_misses, playing, save
+from pytest_tokenbudget.playbacks import (
+    Playbacks,
+    describe_age,
+    describe_estimates,
+    describe_misses,
+    playing,
+    save,
+)
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
@@ -43,6 +50,7 @@ class RunningTest:
         message: what fails it, once it was judged.
         judged: whether it was judged.
         failed: whether its own code, or a fixture, failed.
+        young: whether its call passed, and played no recording that is too old.
         teardown: undone at its end.
     """
 
@@ -54,6 +62,7 @@ class RunningTest:
     message: str = ""
     judged: bool = False
     failed: bool = False
+    young: bool = False
     teardown: ExitStack = field(default_factory=ExitStack)
 
 
@@ -165,6 +174,7 @@ class Gate:
         if running.message and self.settings.enforcement == "enforce":
             pytest.fail(running.message, pytrace=False)
         self._fail_on_unplayed(item, running)
+        self._fail_on_age(item, running)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -176,6 +186,8 @@ class Gate:
         try:
             result = yield
             self._fail_on_misses(item, running)
+            if running.young:
+                self._fail_on_age(item, running)  # of what its fixtures asked for at their end
         except BaseException:
             running.failed = True
             raise
@@ -311,6 +323,16 @@ class Gate:
                 f"pytest {running.record.nodeid} --token-record=rewrite",
                 pytrace=False,
             )
+
+    def _fail_on_age(self, item: pytest.Item, running: RunningTest) -> None:
+        """Recordings that are older than allowed fail a test that passes otherwise."""
+        nodeid = item.nodeid
+        if running.playback is not None and (
+            line := describe_age(running.playback, subject=nodeid, nodeid=nodeid, max_age=self.settings.max_age)
+        ):
+            running.failed = True
+            pytest.fail(line, pytrace=False)
+        running.young = True
 
     def _dismiss(self, item: pytest.Item, running: RunningTest) -> None:
         """Close a test's ledger and cassette, and complete its record."""

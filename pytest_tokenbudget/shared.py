@@ -12,7 +12,7 @@ import pytest
 from pytest_tokenbudget.admission import asks
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.ledger import Ledger
-from pytest_tokenbudget.playbacks import describe_misses, playing, save
+from pytest_tokenbudget.playbacks import describe_age, describe_misses, playing, save
 from pytest_tokenbudget.record import SharedRecord
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class SharedFixtures:
         self._attach = attach
         self._shared: list[Shared] = []
         self._drift: list[str] = []
+        self._aged: set[Playback] = set()
         self._counted_fixtures: set[str] | None = None
 
     @pytest.hookimpl(wrapper=True)
@@ -72,6 +73,7 @@ class SharedFixtures:
             if leave:
                 leave.pop().close()
                 self._end_playback(playback, nodeid)
+                self._fail_on_age(playback, shared, nodeid)
 
         # Finalizers run last first: this one ends what the other, added after the fixture's own, begins.
         fixturedef.addfinalizer(end)
@@ -79,13 +81,8 @@ class SharedFixtures:
             try:
                 result = yield
             finally:
-                try:
+                with _failing_all(fixturedef, request):
                     self._end_playback(playback, nodeid)
-                except pytest.fail.Exception as failure:
-                    # pytest keeps what a fixture raised for the next test that asks for it; this it has not seen.
-                    key = fixturedef.cache_key(request)  # type: ignore[arg-type] # it is a SubRequest here
-                    fixturedef.cached_result = (None, key, (failure, None))
-                    raise
 
         def enter() -> None:
             stack = ExitStack()
@@ -93,6 +90,8 @@ class SharedFixtures:
             leave.append(stack)
 
         fixturedef.addfinalizer(enter)
+        with _failing_all(fixturedef, request):
+            self._fail_on_age(playback, shared, nodeid)
         return result
 
     @contextmanager
@@ -143,3 +142,26 @@ class SharedFixtures:
             self._drift += lines
             raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
         save(playback, whole=whole)
+
+    def _fail_on_age(self, playback: Playback | None, shared: Shared, nodeid: str) -> None:
+        """Recordings that are older than allowed fail each test that asks for the fixture."""
+        if playback is None or playback in self._aged:  # told before, and not again at the fixture's end
+            return
+        subject = f"fixture {shared.fixture}"
+        if line := describe_age(playback, subject=subject, nodeid=nodeid, max_age=self._settings.max_age):
+            self._aged.add(playback)
+            pytest.fail(line, pytrace=False)
+
+
+@contextmanager
+def _failing_all(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let what fails a fixture that was set up fail each test that asks for it.
+
+    pytest keeps what a fixture raised for the next test that asks for it; what is raised here it has not seen.
+    """
+    try:
+        yield
+    except pytest.fail.Exception as failure:
+        key = fixturedef.cache_key(request)  # type: ignore[arg-type] # it is a SubRequest here
+        fixturedef.cached_result = (None, key, (failure, None))
+        raise

@@ -285,6 +285,12 @@ class TokenCassette(Cassette):  # type: ignore[misc]
                 if not self.play_counts[index]
             )
 
+    def played_headers(self) -> list[Any]:
+        """The headers of each recorded answer that was played."""
+        with self._lock:
+            played = [index for index, times in self.play_counts.items() if times and index < self._loaded_count]
+            return [self.data[index][1].get("headers") for index in played]
+
     def _responses(self, request: Request) -> Any:
         if not self.indexed:
             yield from super()._responses(request)
