@@ -14,7 +14,7 @@ ROOT = Path(pytest_tokenbudget.__file__).parent
 PACKAGE = "pytest_tokenbudget"
 
 CORE = {
-    "usage", "budget", "record", "errors", "summary", "ledger", "baseline", "files", "pricing",
+    "usage", "budget", "record", "errors", "summary", "ledger", "baseline", "files", "pricing", "inspection",
     *(path.stem for path in ROOT.glob("price_*.py")),
 }  # fmt: skip
 SLOW = {"langchain_core", "vcr", "yaml", "tiktoken", "genai_prices", "httpx", "httpx2", "openai"}
@@ -24,6 +24,7 @@ MAY_BE_SLOW = {
     "capture.cassette_file",
     "capture.langchain",
     "capture.drift",
+    "capture.scan",
 }
 
 MODULES = {
