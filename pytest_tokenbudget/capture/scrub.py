@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
+from pytest_tokenbudget.capture.event_stream import change_payloads, is_event_stream
 from pytest_tokenbudget.capture.redaction import redact
 from pytest_tokenbudget.capture.secret_shapes import REDACTED, is_stand_in, secret_parameter
 from pytest_tokenbudget.capture.wire.encodings import UnreadableError, decode_body
@@ -88,13 +89,7 @@ def scrub_url(url: str, *, note: Note | None = None) -> str:
 def scrub_body(body: Any, *, note: Note | None = None) -> Any:
     """The same body, of the same type, without secrets."""
     if isinstance(body, bytes | bytearray):
-        body = bytes(body)
-        if body.startswith((_GZIP, _ZSTD)):
-            return _scrub_packed(body, note)
-        # Each byte as one character: keys are ASCII, and what is no text comes back as it was.
-        text = body.decode("latin-1")
-        scrubbed = _scrub_form(redact(text, of_bytes=True, note=note), note)
-        return body if scrubbed == text else scrubbed.encode("latin-1")
+        return _scrub_bytes(bytes(body), note)
     if isinstance(body, str):
         return _scrub_form(redact(body, note=note), note)
     if isinstance(body, dict | list):
@@ -103,6 +98,21 @@ def scrub_body(body: Any, *, note: Note | None = None) -> Any:
         except (TypeError, ValueError, RecursionError):
             return body
     return body
+
+
+def _scrub_bytes(body: bytes, note: Note | None) -> bytes:
+    if body.startswith((_GZIP, _ZSTD)):
+        return _scrub_packed(body, note)
+    if body.startswith(b"\0") and is_event_stream(body):
+        return change_payloads(body, lambda payload: _scrub_plain(payload, note))
+    return _scrub_plain(body, note)
+
+
+def _scrub_plain(body: bytes, note: Note | None) -> bytes:
+    # Each byte as one character: keys are ASCII, and what is no text comes back as it was.
+    text = body.decode("latin-1")
+    scrubbed = _scrub_form(redact(text, of_bytes=True, note=note), note)
+    return body if scrubbed == text else scrubbed.encode("latin-1")
 
 
 class Unpacked(NamedTuple):

@@ -57,6 +57,7 @@ def is_random(text: str) -> bool:
 
 _STAND_IN = re.compile(
     r"[*xX._-]*|<.*>|\[.*\]|\{.*\}|%\(?\w+\)?s?|\$\{?\w+\}?"
+    r"|your[\W_][a-z\W_]*"
     r"|[\W_]*(?:[a-z]+[\W_]+)*(?:redacted|filtered|scrubbed|sanitized|masked|removed)(?:[\W_]+[a-z]+)*[\W_]*",
     re.DOTALL | re.IGNORECASE | re.ASCII,
 )

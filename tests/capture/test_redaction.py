@@ -175,6 +175,7 @@ def test_signed_urls_in_a_body(kind, depth):
         '{"url": "https://api.example.com/v1/items?page=12345678&sort=descending&keyword=abcdefgh1234"}',
         '{"image": "https://cdn.example.com/5d41402abc4b2a76b9719d911017c592/0a1b2c3d4e5f6a7b8c9d.png"}',
         '{"uuid": "550e8400-e29b-41d4-a716-446655440000", "sha256": "' + "0123456789abcdef" * 4 + '"}',
+        "Call https://api.example.com/v1?api_key=YOUR_API_KEY&x=1 with {'password': 'your-password-here'}.",
         "Which tokens does sk- start? A task-oriented risk-proj-list, a desk-top and sk-learn-based-estimators-v2.",
         "Bearer of bad news, bearer-of-the-ring and internationalization of antidisestablishmentarianism",
         "I forgot my password: what is the api_key for? authorization = none. The access_token=... is secret.",

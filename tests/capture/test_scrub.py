@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import gzip
 import json
@@ -296,3 +297,62 @@ def test_bodies_compare_as_json(one, other, same):
 )
 def test_urls_compare_by_what_they_say(one, other, same):
     assert (request_key(request_with(b"", one)) == request_key(request_with(b"", other))) is same
+
+
+# -- AWS event streams
+
+
+def frame(event, payload):
+    headers = b"".join(
+        bytes([len(name)]) + name + b"\x07" + len(value).to_bytes(2, "big") + value
+        for name, value in ((b":event-type", event), (b":content-type", b"application/json"))
+    )
+    lengths = (16 + len(headers) + len(payload)).to_bytes(4, "big") + len(headers).to_bytes(4, "big")
+    start = lengths + zlib.crc32(lengths).to_bytes(4, "big") + headers + payload
+    return start + zlib.crc32(start).to_bytes(4, "big")
+
+
+def payloads(body):
+    """The payloads, each after its lengths and both of its checksums were found right."""
+    found = []
+    while body:
+        total, headers = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:8], "big")
+        assert zlib.crc32(body[:8]) == int.from_bytes(body[8:12], "big")
+        assert zlib.crc32(body[: total - 4]) == int.from_bytes(body[total - 4 : total], "big")
+        found.append(body[12 + headers : total - 4])
+        body = body[total:]
+    return found
+
+
+def wrapped(document):
+    """As InvokeModel wraps a model's own events."""
+    return json.dumps({"bytes": base64.b64encode(json.dumps(document).encode()).decode(), "p": "abcdef"}).encode()
+
+
+def test_event_streams_keep_whole_frames():
+    secret = SHAPED["anthropic"]
+    said = [json.dumps({"delta": {"text": f"it is {secret}"}, "p": "abc"}).encode(), b'{"stopReason": "end_turn"}']
+    own = [{"delta": {"text": f"it is {secret}"}}, {"delta": {"text": "bye"}}]
+    body = b"".join(
+        [frame(b"contentBlockDelta", each) for each in said] + [frame(b"chunk", wrapped(each)) for each in own]
+    )
+    stored = payloads(scrub_body(body))
+    assert [json.loads(each) for each in stored[:2]] == [
+        {"delta": {"text": "it is REDACTED"}, "p": "abc"},
+        {"stopReason": "end_turn"},
+    ]
+    inner = [json.loads(base64.b64decode(json.loads(each)["bytes"])) for each in stored[2:]]
+    assert inner == [{"delta": {"text": "it is REDACTED"}}, {"delta": {"text": "bye"}}]
+    told = []
+    scrub_body(body, note=lambda kind, found: told.append(found))
+    assert told == [secret, secret]
+    harmless = b"".join(frame(b"chunk", wrapped({"delta": number})) for number in range(3))
+    assert scrub_body(harmless) == harmless
+    assert scrub_body(harmless[:-5]) == harmless[:-5]
+    assert secret.encode() not in scrub_body(frame(b"x", said[0])[:-5])
+
+
+@given(st.lists(st.binary(max_size=40), max_size=4), st.binary(max_size=20))
+def test_frames_that_hold_no_secret_come_back_as_they_were(parts, tail):
+    body = b"".join(frame(b"chunk", part) for part in parts) + tail
+    assert scrub_body(body) == body
