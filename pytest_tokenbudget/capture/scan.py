@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import functools
-import json
 import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from pytest_tokenbudget.capture.age import Ages, describe_ages, judge_ages, read_date
-from pytest_tokenbudget.capture.cassette_check import MAX_BYTES, check_document, check_exchanges
+from pytest_tokenbudget.capture.cassette_reader import MAX_BYTES, check_exchanges, read_document
 from pytest_tokenbudget.capture.redaction import redact
 from pytest_tokenbudget.capture.scrub import scrub_body, scrub_url, unpack
 from pytest_tokenbudget.capture.secret_shapes import is_random, is_stand_in, secret_parameter
@@ -123,15 +119,11 @@ def inspect_file(path: Path, *, now: datetime, max_age: timedelta | None) -> Ins
 def _load(path: Path) -> tuple[dict[str, Any] | None, str | None]:
     """A cassette's document, and why no test can play it; without the document where it can't be read."""
     try:
-        text = check_document(str(path))
+        document = read_document(str(path))
     except CassetteError as error:
         return None, _reason(error, path)
-    if text is None:
+    if document is None:
         return None, "it does not exist"
-    # Checked: it holds no tag and no alias, and is not too deep.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    parse = json.loads if text.lstrip().startswith("{") else functools.partial(yaml.load, Loader=loader)
-    document: dict[str, Any] = parse(text)
     for interaction in document["interactions"]:
         if not all(isinstance(interaction.get(side), dict) for side in ("request", "response")):
             return None, "an interaction lacks its request or its response"

@@ -24,7 +24,6 @@ MAY_BE_SLOW = {
     "capture.cassette_file",
     "capture.langchain",
     "capture.drift",
-    "capture.scan",
 }
 
 MODULES = {
