@@ -17,7 +17,15 @@ from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.late import PATIENCE_SECONDS, LateAttempts
 from pytest_tokenbudget.ledger import Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import MarkerSettings, read_markers
-from pytest_tokenbudget.playbacks import Missed, Playbacks, describe_estimates, playing, save, take_misses
+from pytest_tokenbudget.playbacks import (
+    Missed,
+    Playbacks,
+    describe_age,
+    describe_estimates,
+    playing,
+    save,
+    take_misses,
+)
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
@@ -46,6 +54,7 @@ class RunningTest:
         message: what fails it, once it was judged.
         judged: whether it was judged.
         failed: whether its own code, or a fixture, failed.
+        young: whether its call passed, and played no recording that is too old.
         teardown: undone at its end.
     """
 
@@ -57,6 +66,7 @@ class RunningTest:
     message: str = ""
     judged: bool = False
     failed: bool = False
+    young: bool = False
     teardown: ExitStack = field(default_factory=ExitStack)
 
 
@@ -168,6 +178,7 @@ class Gate:
         if running.message and self.settings.enforcement == "enforce":
             pytest.fail(running.message, pytrace=False)
         self._fail_on_unplayed(item, running)
+        self._fail_on_age(item, running)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -179,6 +190,8 @@ class Gate:
         try:
             result = yield
             self._fail_on_misses(item, running)
+            if running.young:
+                self._fail_on_age(item, running)  # of what its fixtures asked for at their end
         except BaseException:
             running.failed = True
             self._note_misses(item, running, self._shared.take_misses())
@@ -331,6 +344,16 @@ class Gate:
                 f"pytest {running.record.nodeid} --token-record=rewrite",
                 pytrace=False,
             )
+
+    def _fail_on_age(self, item: pytest.Item, running: RunningTest) -> None:
+        """Recordings that are older than allowed fail a test that passes otherwise."""
+        nodeid = item.nodeid
+        if running.playback is not None and (
+            line := describe_age(running.playback, subject=nodeid, nodeid=nodeid, max_age=self.settings.max_age)
+        ):
+            running.failed = True
+            pytest.fail(line, pytrace=False)
+        running.young = True
 
     def _dismiss(self, item: pytest.Item, running: RunningTest) -> tuple[str, ...]:
         """Close a test's ledger and cassette, and complete its record.

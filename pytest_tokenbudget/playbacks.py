@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -27,6 +28,7 @@ from pytest_tokenbudget.markers import read_markers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
     from pathlib import Path
 
     from pytest_tokenbudget.capture.playback import Miss
@@ -228,6 +230,28 @@ def take_misses(playback: Playback, nodeid: str, book: PriceBook, rootdir: Path,
             drift = _described(playback, playback.misses[:count], nodeid, book, rootdir)
         del playback.misses[:count]
     return Missed(tuple(drift), tuple(lines))
+
+
+def describe_age(playback: Playback, *, subject: str, nodeid: str, max_age: timedelta | None) -> str | None:
+    """One line where a playback played recordings that are older than allowed; ``None`` where it did not.
+
+    Args:
+        playback: the cassette; one that records is not judged: what it stores is new.
+        subject: who played it, for the line.
+        nodeid: the test that asked for it, for the command.
+        max_age: how old recordings may be; ``None`` for any age.
+    """
+    if max_age is None or playback.live or not playback.used:
+        return None
+    from pytest_tokenbudget.capture.age import describe_played  # noqa: PLC0415 - only where ages are judged
+
+    return describe_played(
+        playback.played_headers(),
+        subject=subject,
+        command=f"pytest {shlex.quote(nodeid)} --token-record=rewrite",
+        since=playback.since,
+        max_age=max_age,
+    )
 
 
 def save(playback: Playback, *, whole: bool) -> None:

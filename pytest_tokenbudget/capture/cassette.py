@@ -26,8 +26,9 @@ from pytest_tokenbudget.capture.scrub import (
     scrub_request,
     scrub_response,
     scrub_url,
-    secret_parameter,
+    unpack,
 )
+from pytest_tokenbudget.capture.secret_shapes import secret_parameter
 from pytest_tokenbudget.capture.tracing import is_tracing_host
 from pytest_tokenbudget.capture.tracked_request import current
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
@@ -178,9 +179,14 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         """Keep an exchange that a real server has just answered, without what must not be stored."""
         if _is_local_traffic(request):
             return
+        # The user's filters see what was really sent and answered, as in a replay; ours see what they make of it.
+        filtered = self._before_record_request(copy.deepcopy(request))
+        answer = self._before_record_response(copy.deepcopy(response)) if filtered else None
         with self._lock:
-            super().append(scrub_request(copy.deepcopy(request)), scrub_response(copy.deepcopy(response)))
             self._handled += 1
+            if filtered and answer is not None:
+                self.data.append((scrub_request(filtered), scrub_response(answer)))
+                self.dirty = True
 
     def can_play_response_for(self, request: Request) -> bool:
         """Whether a recording answers the request, or stands in for one that does."""
@@ -252,7 +258,8 @@ class TokenCassette(Cassette):  # type: ignore[misc]
 
     def _refuse(self, miss: Miss) -> NoReturn:
         self.playback.misses.append(miss)
-        raise ReplayMiss(f"no recording in {self._path} answers {miss.method} {miss.url} ({miss.reason})")
+        shown = scrub_url(miss.url)
+        raise ReplayMiss(f"no recording in {self._path} answers {miss.method} {shown} ({miss.reason})")
 
     def _miss(self, request: Request) -> Miss:
         self._handled += 1
@@ -273,10 +280,16 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         """The loaded recordings that were not asked for, each one line."""
         with self._lock:
             return tuple(
-                f"{request.method} {request.uri}"
+                f"{request.method} {scrub_url(request.uri)}"
                 for index, (request, _) in enumerate(self.data[: self._loaded_count])
                 if not self.play_counts[index]
             )
+
+    def played_headers(self) -> list[Any]:
+        """The headers of each recorded answer that was played."""
+        with self._lock:
+            played = [index for index, times in self.play_counts.items() if times and index < self._loaded_count]
+            return [self.data[index][1].get("headers") for index in played]
 
     def _responses(self, request: Request) -> Any:
         if not self.indexed:
@@ -398,7 +411,7 @@ def request_key(request: Request) -> tuple[Any, ...]:
 def canonical_body(request: Request) -> bytes:
     """The body in the one form that equal JSON has: sorted keys, no blanks, whole numbers as such, no secrets."""
     body = request._body if isinstance(request._body, dict | list) else body_bytes(request)  # noqa: SLF001
-    body = scrub_body(body)
+    body = scrub_body(unpack(body, request.headers).body)
     if isinstance(body, bytes):
         if body.lstrip()[:1] not in (b"{", b"["):
             return _without_boundary(body)

@@ -180,6 +180,10 @@ class Playback:
         """The recordings that were not asked for, each one line."""
         return () if self._cassette is None else self._cassette.unplayed()
 
+    def played_headers(self) -> list[Any]:
+        """The headers of each recorded answer that was played; none of what was recorded in this run."""
+        return [] if self._cassette is None else self._cassette.played_headers()
+
 
 _active: list[Playback] = []
 

@@ -127,8 +127,6 @@ def test_what_is_not_built_is_not_promised():
         for word in (
             "--token-drift",
             "--token-max-spend",
-            "--token-max-age",
-            "tokenbudget scan",
             "HTML",
         ):
             assert word not in text, f"{page.name} promises {word}"
