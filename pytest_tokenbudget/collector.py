@@ -17,6 +17,7 @@ from pytest_tokenbudget.delivery import Delivery
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.extent import DESELECTED, Extent, narrowed_by, outside
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
+from pytest_tokenbudget.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -55,6 +56,9 @@ class Collector:
         self._came_to_end = False
         self._failed_run: tuple[Violation, ...] = ()
         self._summary: Summary | None = None
+        self._tells_spending = self._runs and (settings.record != "none" or settings.max_spend is not None)
+        self._spending = Spending()
+        self._told = self._spending
 
     # -- the run
 
@@ -94,7 +98,20 @@ class Collector:
         if carried["record"] is not None:
             self._records.pop(report.nodeid, None)  # a rerun takes the place of the first try
             self._records[report.nodeid] = UsageRecord.from_dict(carried["record"]).with_outcome(outcome)
-        self._shared += [SharedRecord.from_dict(each) for each in carried["shared"]]
+            self._spending = self._spending.plus(self._records[report.nodeid].calls)
+        self.take_shared([SharedRecord.from_dict(each) for each in carried["shared"]])
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self) -> None:
+        """Say what was spent so far, when the terminal has said all it has to say about the test that spent it."""
+        if not self._tells_spending or self._spending == self._told:
+            return
+        self._told = self._spending
+        if self.delivery.is_quiet:
+            return
+        from pytest_tokenbudget.report.spending import describe_progress  # noqa: PLC0415 - only when it is shown
+
+        self.delivery.note(describe_progress(self._spending, max_spend=self.settings.max_spend))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -102,7 +119,7 @@ class Collector:
         self._crashed = self._crashed or bool(error)
         output = getattr(node, "workeroutput", {})
         self.extent.deselected = self.extent.deselected or output.get(DESELECTED, False)
-        self._shared += [SharedRecord.from_dict(each) for each in output.get(LEFTOVER, ())]
+        self.take_shared([SharedRecord.from_dict(each) for each in output.get(LEFTOVER, ())])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -113,6 +130,8 @@ class Collector:
             self._failed_run = self._judge_run()
             if self._failed_run and self.settings.enforcement == "enforce":
                 session.testsfailed += 1
+        if self._refusals() and not session.testsfailed:
+            session.testsfailed += 1
         return result
 
     @pytest.hookimpl(trylast=True)
@@ -131,10 +150,12 @@ class Collector:
         self._summary = self._summarise(complete=complete)
         faults += self.delivery.deliver(self._summary)
         if not self.config.pluginmanager.hasplugin("terminalreporter"):
-            self.delivery.say(self._verdicts())
+            self.delivery.say([*(f"token budget: {line}" for line in self._spent()), *self._verdicts()])
         if faults:
             self.delivery.say([f"token budget: {fault}" for fault in faults])
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        elif self._refusals() and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED  # by what was refused after the last test
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Show the report, and what fails the run."""
@@ -142,14 +163,16 @@ class Collector:
             return
         if self.delivery.shows_summary:
             self.delivery.show(terminalreporter, self._summary)
-        elif lines := self._verdicts():
+        elif lines := [*self._spent(), *self._verdicts()]:
             terminalreporter.section("token budget")
             for line in lines:
                 terminalreporter.write_line(line)
 
     def take_shared(self, records: list[SharedRecord]) -> None:
-        """Take what was used after the last test of this process."""
+        """Take what shared fixtures, and code outside of any test, have used."""
         self._shared += records
+        for record in records:
+            self._spending = self._spending.plus(record.calls)
 
     # -- the steps
 
@@ -181,20 +204,38 @@ class Collector:
         )
         return judge_total(tally, *limits)
 
+    def _refusals(self) -> list[str]:
+        """Requests that were refused for what they could cost where there was no test to fail for it."""
+        return [line for record in self._shared for line in record.blocked] if self._runs else []
+
+    def _spent(self) -> list[str]:
+        """What a run that may spend has spent, if any test of it used a model."""
+        if not self._tells_spending or not (self._spending.requests or self._has_calls()):
+            return []
+        from pytest_tokenbudget.report.spending import describe_spending  # noqa: PLC0415 - only when it is shown
+
+        return [f"spent: {describe_spending(self._spending, max_spend=self.settings.max_spend)}"]
+
+    def _has_calls(self) -> bool:
+        parts: tuple[UsageRecord | SharedRecord, ...] = (*self._records.values(), *self._shared)
+        return any(part.calls for part in parts)
+
     def _verdicts(self) -> list[str]:
         """What fails the run as a whole, and what would fail tests if it were enforced."""
         if self._summary is None:
             return []
+        refused = [f"the run: {line}" for line in self._refusals()]
         warned = [each for each in self._records.values() if each.violations and self.settings.enforcement == "warn"]
         if not self._failed_run and not warned:
-            return []
+            return refused
         from pytest_tokenbudget.report.message import limit_lines  # noqa: PLC0415 - only when it is shown
 
         lines = []
         for record in warned:
             lines.append(f"{record.nodeid} (warning only)")
             lines += [f"  {line}" for line in limit_lines(record.violations, record.tally, record)]
-        return lines + [f"the run: {line.strip()}" for line in limit_lines(self._failed_run, self._summary.total)]
+        limits = [f"the run: {line.strip()}" for line in limit_lines(self._failed_run, self._summary.total)]
+        return [*lines, *limits, *refused]
 
     def _update_baseline(self, *, complete: bool) -> list[str]:
         path, prune_to = self.settings.baseline, None
@@ -247,13 +288,13 @@ class Collector:
             baseline=self._baseline_summary(complete=complete),
             run_violations=self._failed_run,
             unused_cassettes=self._unused_cassettes() if complete and self._partial() is None else (),
+            max_spend=self.settings.max_spend,
         )
         listed = {record.nodeid for record in summary.tests} | known.keys()
         return replace(summary, tests=tuple(record for record in records if record.nodeid in listed))
 
     def _prices(self) -> PriceTable:
-        parts: tuple[UsageRecord | SharedRecord, ...] = (*self._records.values(), *self._shared)
-        if any(part.calls for part in parts):
+        if self._has_calls():
             return self.book.describe()  # type: ignore[return-value]
         from pytest_tokenbudget.price_day import describe_unread  # noqa: PLC0415 - only where nothing was priced
 

@@ -13,9 +13,9 @@ from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.capture import attach
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.judgement import Judge
-from pytest_tokenbudget.ledger import Frame, Ledger, pop_frame, push_frame
+from pytest_tokenbudget.ledger import Billing, Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import MarkerSettings, read_markers
-from pytest_tokenbudget.playbacks import Playbacks, describe_misses, playing, save
+from pytest_tokenbudget.playbacks import Playbacks, describe_misses, describe_refusals, playing, save
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.capture.playback import Playback
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
+    from pytest_tokenbudget.spending import Account
 
 PROPERTY_PREFIX = "token_budget."
 
@@ -65,10 +66,12 @@ REFUSAL = pytest.StashKey[str]()
 class Gate:
     """The hooks of one session in a process that runs tests."""
 
-    def __init__(self, settings: Settings, book: PriceBook, baseline: Baseline | None) -> None:
+    def __init__(
+        self, settings: Settings, book: PriceBook, baseline: Baseline | None, account: Account | None
+    ) -> None:
         self.settings = settings
         self.book = book
-        self.frame = Frame(book)
+        self.frame = Frame(book, account)
         self._judge_of_tests = Judge(settings=settings, book=book, baseline=baseline)
         self._playbacks = Playbacks(settings)
         self._tells_parts = any(report.kind == "json" for report in settings.reports)
@@ -112,6 +115,8 @@ class Gate:
             del item.stash[RUNNING]  # a rerun starts from nothing
         if REFUSAL in item.stash:
             del item.stash[REFUSAL]
+        if (untold := self._finished.pop(item.nodeid, None)) is not None:
+            self._keep_spent(UsageRecord.from_dict(untold))
         running: RunningTest | None = None
         try:
             running = self._admit(item)
@@ -124,8 +129,11 @@ class Gate:
             result = yield
         except BaseException:
             running.failed = True
-            if drift := self._shared.take_drift():
-                running.record = UsageRecord(nodeid=item.nodeid, calls=running.tracker.priced_calls, drift=drift)
+            drift, blocked = self._shared.take_drift(), self._shared.take_blocked()
+            if drift or blocked:
+                running.record = UsageRecord(
+                    nodeid=item.nodeid, calls=running.tracker.priced_calls, drift=drift, blocked=blocked
+                )
             self._fail_on_misses(item, running)
             raise
         if running.playback is not None:
@@ -176,8 +184,12 @@ class Gate:
         try:
             result = yield
             self._fail_on_misses(item, running)
+        except (KeyboardInterrupt, pytest.exit.Exception):
+            running.failed = True
+            raise
         except BaseException:
             running.failed = True
+            self._fail_on_misses(item, running)
             raise
         else:
             return result
@@ -217,6 +229,12 @@ class Gate:
         return self._shared.drain()
 
     # -- the steps
+
+    def _keep_spent(self, record: UsageRecord) -> None:
+        """What an earlier try of a test has spent is charged to no test, and stays spent."""
+        for call in record.calls:
+            if not call.replayed:
+                Billing((self.frame.rest,)).add(call)
 
     def _admit(self, item: pytest.Item) -> RunningTest | None:
         """Open a test's ledger and cassette; ``None`` for a test that nobody asks figures of.
@@ -260,8 +278,7 @@ class Gate:
                 incidents=running.ledger.incidents,
             ),
             running.marker_settings.budget,
-            unanswered=(running.playback is not None and running.playback.failed)
-            or (running.record is not None and bool(running.record.drift)),
+            unanswered=_why_unanswered(running),
             ran=ran,
         )
         if record.violations or self._tells_parts:
@@ -280,18 +297,23 @@ class Gate:
             item.add_report_section("call", "token usage", str(running.tracker))
 
     def _fail_on_misses(self, item: pytest.Item, running: RunningTest) -> None:
-        """A request that no recording answers fails the test, whatever its code made of it."""
+        """A request without an answer, by no recording or too little money, fails the test, whatever its code did."""
         playback, root = running.playback, self.settings.rootdir
-        if playback is not None and (lines := describe_misses(playback, item.nodeid, self.book, root)):
-            record = running.record or UsageRecord(nodeid=item.nodeid, calls=running.tracker.priced_calls)
-            if any(miss.reason == "blocked" for miss in playback.misses):
-                running.record = replace(record, blocked=(*record.blocked, *lines))
-            else:
-                running.record = replace(record, drift=(*record.drift, *lines))
-            running.failed = True
+        refused = describe_refusals(running.ledger)
+        missed = [] if playback is None else describe_misses(playback, item.nodeid, self.book, root)
+        if not refused and not missed:
+            return
+        record = running.record or UsageRecord(nodeid=item.nodeid, calls=running.tracker.priced_calls)
+        if playback is not None and any(miss.reason == "blocked" for miss in playback.misses):
+            record = replace(record, blocked=(*record.blocked, *missed))
+        else:
+            record = replace(record, drift=(*record.drift, *missed))
+        running.record = replace(record, blocked=(*record.blocked, *refused))
+        running.failed = True
+        if playback is not None:
             playback.misses.clear()
-            # What the code under test made of the miss would only hide it.
-            raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
+        # What the code under test made of the miss would only hide it.
+        raise pytest.fail.Exception("\n".join([*refused, *missed]), pytrace=False) from None
 
     def _fail_on_unplayed(self, item: pytest.Item, running: RunningTest) -> None:
         playback = running.playback
@@ -324,6 +346,10 @@ class Gate:
         finally:
             running.teardown.close()
             running.ledger.close()
+            for (
+                line
+            ) in running.ledger.take_refusals():  # a thread's, when the test had been told of for the last time
+                Billing((self.frame.rest,)).refuse(line)
             record = running.record or UsageRecord(nodeid=item.nodeid)
             late = running.tracker.priced_calls[len(record.calls) :]  # used in teardown: reported, not judged
             cassettes = (
@@ -339,3 +365,12 @@ class Gate:
             from pytest_tokenbudget.report.junit import junit_properties  # noqa: PLC0415 - not on the start-up path
 
             item.user_properties += junit_properties(running.record)
+
+
+def _why_unanswered(running: RunningTest) -> str:
+    """Why a request of the test got no answer; empty where all did."""
+    if (running.playback is not None and running.playback.failed) or (running.record and running.record.drift):
+        return "a request had no recording"
+    if running.ledger.refused or (running.record and running.record.blocked):
+        return "a request was refused"
+    return ""

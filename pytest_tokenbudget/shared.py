@@ -12,7 +12,7 @@ import pytest
 from pytest_tokenbudget.admission import asks
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.ledger import Ledger
-from pytest_tokenbudget.playbacks import describe_misses, playing, save
+from pytest_tokenbudget.playbacks import describe_misses, describe_refusals, playing, save
 from pytest_tokenbudget.record import SharedRecord
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class SharedFixtures:
         self._attach = attach
         self._shared: list[Shared] = []
         self._drift: list[str] = []
+        self._blocked: list[str] = []
         self._counted_fixtures: set[str] | None = None
 
     @pytest.hookimpl(wrapper=True)
@@ -71,7 +72,7 @@ class SharedFixtures:
         def end() -> None:
             if leave:
                 leave.pop().close()
-                self._end_playback(playback, nodeid)
+                self._end_playback(shared, playback, nodeid)
 
         # Finalizers run last first: this one ends what the other, added after the fixture's own, begins.
         fixturedef.addfinalizer(end)
@@ -80,7 +81,7 @@ class SharedFixtures:
                 result = yield
             finally:
                 try:
-                    self._end_playback(playback, nodeid)
+                    self._end_playback(shared, playback, nodeid)
                 except pytest.fail.Exception as failure:
                     # pytest keeps what a fixture raised for the next test that asks for it; this it has not seen.
                     key = fixturedef.cache_key(request)  # type: ignore[arg-type] # it is a SubRequest here
@@ -105,6 +106,11 @@ class SharedFixtures:
         taken, self._drift = tuple(self._drift), []
         return taken
 
+    def take_blocked(self) -> tuple[str, ...]:
+        """Requests of shared fixtures that were refused for what they could cost, since this was last asked."""
+        taken, self._blocked = tuple(self._blocked), []
+        return taken
+
     def drain(self) -> list[SharedRecord]:
         """What shared fixtures, and code outside of any test, have used since this was last asked."""
         pools = [(each.fixture, each.scope, each.ledger) for each in self._shared]
@@ -112,7 +118,8 @@ class SharedFixtures:
         records = []
         for fixture, scope, ledger in pools:
             calls, cache_hits, incidents = ledger.drain()
-            if calls or cache_hits or incidents:
+            blocked = tuple(describe_refusals(ledger))
+            if calls or cache_hits or incidents or blocked:
                 records.append(
                     SharedRecord(
                         fixture=fixture,
@@ -120,6 +127,7 @@ class SharedFixtures:
                         calls=tuple(self._book.priced(call) for call in calls),
                         cache_hits=cache_hits,
                         incidents=incidents,
+                        blocked=blocked,
                     )
                 )
         return records
@@ -134,12 +142,16 @@ class SharedFixtures:
             }
         return fixture in self._counted_fixtures
 
-    def _end_playback(self, playback: Playback | None, nodeid: str) -> None:
-        if playback is None:
+    def _end_playback(self, shared: Shared, playback: Playback | None, nodeid: str) -> None:
+        refused = describe_refusals(shared.ledger)
+        whole = sys.exc_info()[0] is None and not refused and (playback is None or not playback.misses)
+        missed = [] if playback is None else describe_misses(playback, nodeid, self._book, self._settings.rootdir)
+        if playback is not None and not missed:
+            save(playback, whole=whole)
+        if not refused and not missed:
             return
-        whole = sys.exc_info()[0] is None and not playback.misses
-        if lines := describe_misses(playback, nodeid, self._book, self._settings.rootdir):
+        if playback is not None:
             playback.misses.clear()
-            self._drift += lines
-            raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
-        save(playback, whole=whole)
+        self._drift += missed
+        self._blocked += refused
+        raise pytest.fail.Exception("\n".join([*refused, *missed]), pytrace=False) from None

@@ -33,6 +33,7 @@ def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
         if tracked is None:
             return await send(self, *args, **kwargs)
         try:
+            tracked.admit()
             response = await send(self, *args, **kwargs)
         except BaseException as error:
             tracked.fail(error)

@@ -76,7 +76,7 @@ def tap(request: Any, response: dict[str, Any], *, replayed: bool) -> None:
     tracked = begin(request.method, request.uri, body_bytes(request))
     if tracked is None:
         return
-    tracked.replayed = replayed
+    tracked.replayed, tracked.sent = replayed, not replayed
     body = (response.get("body") or {}).get("string") or b""
     headers = {
         str(name).lower(): values if isinstance(values, str) else ", ".join(map(str, values))

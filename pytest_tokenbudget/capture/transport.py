@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.tls import hook_contexts
-from pytest_tokenbudget.capture.tracked_request import begin, current
+from pytest_tokenbudget.capture.tracked_request import begin, current, has_ceiling
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from pytest_tokenbudget.capture.tracked_request import TrackedRequest
+
+_SEEN_OR_LOCAL = frozenset({"HTTPTransport", "AsyncHTTPTransport", "MockTransport", "ASGITransport", "WSGITransport"})
+"""httpx's own transports: where two of them begin to send is seen, and the others send nothing."""
 
 
 def hook_client_library(module: ModuleType) -> None:
@@ -40,6 +43,7 @@ def _tapped_send(send: Callable[..., Any], tee: type) -> Callable[..., Any]:
             return send(self, request, *args, **kwargs)
         token = current.set(tracked)
         try:
+            _admit_past_taps(tracked, self, request)
             response = send(self, request, *args, **kwargs)
         except BaseException as error:
             tracked.fail(error)
@@ -60,6 +64,7 @@ def _tapped_async_send(send: Callable[..., Awaitable[Any]], tee: type) -> Callab
             return await send(self, request, *args, **kwargs)
         token = current.set(tracked)
         try:
+            _admit_past_taps(tracked, self, request)
             response = await send(self, request, *args, **kwargs)
         except BaseException as error:
             tracked.fail(error)
@@ -70,6 +75,20 @@ def _tapped_async_send(send: Callable[..., Awaitable[Any]], tee: type) -> Callab
         return response
 
     return tapped
+
+
+def _admit_past_taps(tracked: TrackedRequest, client: Any, request: Any) -> None:
+    """Admit a request now whose transport is of somebody else's making: where that begins to send, nobody sees.
+
+    Raises:
+        SpendingRefused: see ``TrackedRequest.admit``.
+    """
+    if not has_ceiling() or ((playback := active_playback()) is not None and not playback.live):
+        return
+    find_transport = getattr(client, "_transport_for_url", None)  # httpx has no public way to it
+    kinds = type(None if find_transport is None else find_transport(request.url)).__mro__
+    if not _SEEN_OR_LOCAL & {each.__name__ for each in kinds}:
+        tracked.admit(unseen=True)
 
 
 def _request_body(request: Any) -> bytes:
@@ -172,10 +191,9 @@ def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType) -> Ca
 
 def _note_sending() -> None:
     if (tracked := current.get()) is not None:
-        tracked.sent, tracked.refused = True, False
+        tracked.leave()
 
 
 def _note_answer(status: int) -> None:
-    """Note the status before the user's own hooks may raise because of it: who is refused is not billed."""
     if (tracked := current.get()) is not None:
-        tracked.refused = not 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
+        tracked.hear(status)
