@@ -96,7 +96,8 @@ class Collector:
         if carried is None:
             return
         if carried["record"] is not None:
-            self._records.pop(report.nodeid, None)  # a rerun takes the place of the first try
+            if (before := self._records.pop(report.nodeid, None)) is not None:
+                self._shared += _still_spent(before)  # a rerun takes the place of the first try
             self._records[report.nodeid] = UsageRecord.from_dict(carried["record"]).with_outcome(outcome)
             self._spending = self._spending.plus(self._records[report.nodeid].calls)
         self.take_shared([SharedRecord.from_dict(each) for each in carried["shared"]])
@@ -164,7 +165,7 @@ class Collector:
         if self.delivery.shows_summary:
             self.delivery.show(terminalreporter, self._summary)
         elif lines := [*self._spent(), *self._verdicts()]:
-            terminalreporter.section("token budget")
+            terminalreporter.write_sep("=", "token budget")
             for line in lines:
                 terminalreporter.write_line(line)
 
@@ -352,3 +353,9 @@ class Collector:
 
 def _no_prune(reason: str) -> str:
     return f"--token-update-baseline=prune needs a whole run, and this is none: {reason}; nothing was written"
+
+
+def _still_spent(record: UsageRecord) -> list[SharedRecord]:
+    """What an earlier try of a test has spent: it is charged to no test, and gone all the same."""
+    live = tuple(call for call in record.calls if not call.replayed)
+    return [SharedRecord(fixture="", scope="session", calls=live)] if live else []

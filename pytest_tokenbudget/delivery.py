@@ -84,7 +84,7 @@ class Delivery:
             summary, width=writer.fullwidth, ascii_only=not encoding.lower().replace("-", "").startswith("utf")
         )
         if lines:
-            terminalreporter.section("token budget")
+            terminalreporter.write_sep("=", "token budget")
             for line in lines:
                 terminalreporter.write_line(line)
 

@@ -82,10 +82,16 @@ class Gate:
 
     # -- the session
 
-    def open(self, manager: pytest.PytestPluginManager) -> None:
-        """Let calls of this process come here."""
-        manager.register(self, "pytest_tokenbudget_gate")
-        manager.register(self._shared, "pytest_tokenbudget_shared")
+    def open(self, manager: pytest.PytestPluginManager, *, runs_tests: bool = True) -> None:
+        """Let calls of this process come here.
+
+        Args:
+            manager: where the hooks are registered.
+            runs_tests: whether it runs tests; xdist's controller does not, and only its own calls are seen.
+        """
+        if runs_tests:
+            manager.register(self, "pytest_tokenbudget_gate")
+            manager.register(self._shared, "pytest_tokenbudget_shared")
         push_frame(self.frame)
         if self.settings.counts_all:
             self._attach()

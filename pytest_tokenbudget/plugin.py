@@ -91,6 +91,8 @@ class Activation:
         """Open for every test, if something asks for the figures of all."""
         if self._is_controller():
             self._open_collector()  # it collects no tests, so it can't know whether one will ask
+            if self._account is not None:
+                self._open_gate()  # hooks of the user's own may spend here too
         elif self._settings is not None and self._settings.counts_all:
             self._open_gate()
             self._open_collector()
@@ -162,7 +164,7 @@ class Activation:
 
             settings = self._read_settings()
             self._gate = Gate(settings, self._book, self._baseline, self._account)
-            self._gate.open(self._config.pluginmanager)
+            self._gate.open(self._config.pluginmanager, runs_tests=not self._is_controller())
             if hasattr(self._config, "workerinput"):
                 from pytest_tokenbudget.extent import Extent  # noqa: PLC0415 - not on the start-up path
 
