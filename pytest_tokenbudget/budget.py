@@ -20,7 +20,8 @@ MAX_DIGITS = 30
 """Longer numbers than this are typing errors, and would only cost time."""
 
 UNANSWERED = "a request had no recording"
-"""Why a test is unmeasured that drift, or the closed network, kept from being measured."""
+REFUSED = "a request was refused"
+"""Why a test is unmeasured that drift, a closed network or a ceiling kept from being measured."""
 
 _EXACT = Context(prec=100)
 

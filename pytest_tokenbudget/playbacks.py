@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_tokenbudget.capture.playback import Miss
+    from pytest_tokenbudget.ledger import Ledger
     from pytest_tokenbudget.markers import MarkerSettings
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
@@ -252,6 +253,15 @@ def describe_age(playback: Playback, *, subject: str, nodeid: str, max_age: time
         since=playback.since,
         max_age=max_age,
     )
+
+
+def describe_refusals(ledger: Ledger) -> list[str]:
+    """One line for the requests that were refused for what they could cost; none where none was."""
+    refusals = ledger.take_refusals()
+    if len(refusals) < 2:  # noqa: PLR2004 - one says all
+        return refusals
+    # Each of the others says the same of another moment.
+    return [f"{refusals[0]}; {len(refusals) - 1:,} more of its requests were refused"]
 
 
 def save(playback: Playback, *, whole: bool) -> None:

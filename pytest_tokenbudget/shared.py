@@ -12,7 +12,14 @@ import pytest
 from pytest_tokenbudget.admission import asks
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.ledger import Ledger
-from pytest_tokenbudget.playbacks import Missed, describe_age, playing, save, take_misses
+from pytest_tokenbudget.playbacks import (
+    Missed,
+    describe_age,
+    describe_refusals,
+    playing,
+    save,
+    take_misses,
+)
 from pytest_tokenbudget.record import SharedRecord
 
 if TYPE_CHECKING:
@@ -145,7 +152,8 @@ class SharedFixtures:
         records = []
         for fixture, scope, ledger in pools:
             calls, cache_hits, incidents = ledger.drain()
-            if calls or cache_hits or incidents:
+            blocked = tuple(describe_refusals(ledger))
+            if calls or cache_hits or incidents or blocked:
                 records.append(
                     SharedRecord(
                         fixture=fixture,
@@ -153,6 +161,7 @@ class SharedFixtures:
                         calls=tuple(self._book.priced(call) for call in calls),
                         cache_hits=cache_hits,
                         incidents=incidents,
+                        blocked=blocked,
                     )
                 )
         return records
@@ -170,19 +179,20 @@ class SharedFixtures:
     def _settle(self, shared: Shared) -> None:
         """Save what a fixture has recorded; fail the test that asked for it if it asked for more than it got."""
         playback = shared.playback
-        if playback is None:
-            return
-        whole = sys.exc_info()[0] is None and not playback.misses
+        whole = sys.exc_info()[0] is None
         missed = self._take_misses(shared)
         if missed.lines:
             self._missed.append((shared, missed))
             raise pytest.fail.Exception("\n".join(missed.lines), pytrace=False) from None
-        save(playback, whole=whole)
+        if playback is not None:
+            save(playback, whole=whole)
 
     def _take_misses(self, shared: Shared) -> Missed:
+        missed = Missed(blocked=tuple(describe_refusals(shared.ledger)))
         if shared.playback is None:
-            return Missed()
-        return take_misses(shared.playback, shared.nodeid, self._book, self._settings.rootdir, fixture=shared.fixture)
+            return missed
+        root = self._settings.rootdir
+        return missed.joined(take_misses(shared.playback, shared.nodeid, self._book, root, fixture=shared.fixture))
 
     def _fail_on_age(self, shared: Shared) -> None:
         """Recordings that are older than allowed fail each test that asks for the fixture."""

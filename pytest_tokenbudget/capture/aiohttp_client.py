@@ -36,6 +36,8 @@ def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
     async def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         tracked = begin_live(self.method, str(self.url), _body_of(self))
         try:
+            if tracked is not None:
+                tracked.admit()
             response = await send(self, *args, **kwargs)
         except BaseException as error:
             if tracked is not None:

@@ -84,7 +84,7 @@ def tap(request: Any, response: dict[str, Any], *, replayed: bool, more_input_to
     tracked = begin(request.method, request.uri, body_bytes(request))
     if tracked is None:
         return
-    tracked.replayed = replayed
+    tracked.replayed, tracked.sent = replayed, not replayed
     tracked.more_input_tokens = more_input_tokens
     body = (response.get("body") or {}).get("string") or b""
     headers = {

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from pytest_tokenbudget.capture import wire
 from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.wire.exchange import Exchange
+from pytest_tokenbudget.ledger import current_frame
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
@@ -90,16 +91,16 @@ def current_runs() -> tuple[UUID, ...]:
     return tuple(each for each in _runs.get() if each in _open_runs)
 
 
-def count_exchange(tracked: TrackedRequest, exchange: Exchange, bill: Billing) -> None:
-    """Enter what an exchange used into the ledger; nothing where it was no model request."""
+def count_exchange(tracked: TrackedRequest, exchange: Exchange, bill: Billing) -> ModelCall | None:
+    """Enter what an exchange used into the ledger; nothing, and ``None``, where it was no model request."""
     reading = wire.read(exchange)
     if reading is None or reading.pending:
-        return
+        return None
     traces = _traces_of(bill)
     # Background work of the responses API is polled: the same answer comes with every GET after it is done.
     if reading.request_id is not None and "/responses" in reading.endpoint:
         if exchange.method == "GET" and reading.request_id in traces.background:
-            return
+            return None
         traces.background.add(reading.request_id)
     call = _measure(reading, tracked)
     bill.add(call)
@@ -116,6 +117,7 @@ def count_exchange(tracked: TrackedRequest, exchange: Exchange, bill: Billing) -
         traces.by_run[run_id].append(seen)
     if reading.request_id is not None:
         traces.by_id[reading.request_id] = seen
+    return call
 
 
 def preview_exchange(tracked: TrackedRequest, exchange: Exchange, bill: Billing) -> None:
@@ -191,6 +193,7 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
         request_id=next(iter(request_ids), None),
     )
     run.bill.add(call)
+    _charge(call)
     # A model around this one will report the same usage again.
     for run_id in run.around:
         traces.by_run[run_id].append(Seen(run.started, frozenset({call.model}), call, has_run=True))
@@ -207,6 +210,15 @@ def _explained_by_time(run: Run, model: str, usage: Usage | None, traces: Traces
         (each.input_tokens, each.output_tokens) == (usage.input_tokens, usage.output_tokens)
         for each in (*stray, Usage.sum(stray))
     )
+
+
+def _charge(call: ModelCall) -> None:
+    """Enter a live call without HTTP into the run's account: it is known too late to be refused."""
+    frame = current_frame()
+    if frame is None or frame.account is None or call.replayed:
+        return
+    if (cost := frame.book.cost(call)) is not None:
+        frame.account.charge(cost)
 
 
 def _traces_of(bill: Billing) -> Traces:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.streams import make_streams
 from pytest_tokenbudget.capture.tls import hook_contexts
-from pytest_tokenbudget.capture.tracked_request import begin, current
+from pytest_tokenbudget.capture.tracked_request import begin, current, has_ceiling
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from pytest_tokenbudget.capture.streams import Streams
     from pytest_tokenbudget.capture.tracked_request import TrackedRequest
+
+_SEEN_OR_LOCAL = frozenset({"HTTPTransport", "AsyncHTTPTransport", "MockTransport", "ASGITransport", "WSGITransport"})
+"""httpx's own transports: where two of them begin to send is seen, and the others send nothing."""
 
 
 def hook_client_library(module: ModuleType) -> None:
@@ -46,6 +49,7 @@ def _tapped_send(send: Callable[..., Any], tee: Callable[..., Any]) -> Callable[
             return send(self, request, *args, **kwargs)
         token = current.set(tracked)
         try:
+            _admit_past_taps(tracked, self, request)
             response = send(self, request, *args, **kwargs)
         except BaseException as error:
             tracked.fail(error)
@@ -66,6 +70,7 @@ def _tapped_async_send(send: Callable[..., Awaitable[Any]], tee: Callable[..., A
             return await send(self, request, *args, **kwargs)
         token = current.set(tracked)
         try:
+            _admit_past_taps(tracked, self, request)
             response = await send(self, request, *args, **kwargs)
         except BaseException as error:
             tracked.fail(error)
@@ -76,6 +81,20 @@ def _tapped_async_send(send: Callable[..., Awaitable[Any]], tee: Callable[..., A
         return response
 
     return tapped
+
+
+def _admit_past_taps(tracked: TrackedRequest, client: Any, request: Any) -> None:
+    """Admit a request now whose transport is of somebody else's making: where that begins to send, nobody sees.
+
+    Raises:
+        SpendingRefused: see ``TrackedRequest.admit``.
+    """
+    if not has_ceiling() or ((playback := active_playback()) is not None and not playback.live):
+        return
+    find_transport = getattr(client, "_transport_for_url", None)  # httpx has no public way to it
+    kinds = type(None if find_transport is None else find_transport(request.url)).__mro__
+    if not _SEEN_OR_LOCAL & {each.__name__ for each in kinds}:
+        tracked.admit(unseen=True)
 
 
 def _request_body(request: Any) -> bytes:
@@ -150,10 +169,9 @@ def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType, strea
 
 def _note_sending() -> None:
     if (tracked := current.get()) is not None:
-        tracked.sent, tracked.refused = True, False
+        tracked.leave()
 
 
 def _note_answer(status: int) -> None:
-    """Note the status before the user's own hooks may raise because of it: who is refused is not billed."""
     if (tracked := current.get()) is not None:
-        tracked.refused = not 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
+        tracked.hear(status)
