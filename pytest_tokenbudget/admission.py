@@ -19,6 +19,9 @@ RECORD_ATTRIBUTE = "token_budget"
 LEFTOVER = "token_budget_shared"
 """The key of xdist's worker output that carries what was used after the last test."""
 
+LATE = "token_budget_late"
+"""The key of xdist's worker output that carries what replayed tests tried after the last test."""
+
 MADE: pytest.StashKey[dict[Path, list[pytest.Item]]] = pytest.StashKey()
 """The tests that each module made, those included that nobody selected: their names tell which cassette is whose."""
 

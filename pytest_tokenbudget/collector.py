@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,24 +12,27 @@ import pytest
 
 from pytest_tokenbudget import __version__
 from pytest_tokenbudget import baseline as baselines
-from pytest_tokenbudget.admission import LEFTOVER, RECORD_ATTRIBUTE
+from pytest_tokenbudget.admission import LATE, LEFTOVER, RECORD_ATTRIBUTE
 from pytest_tokenbudget.budget import judge_total
 from pytest_tokenbudget.delivery import Delivery
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.extent import DESELECTED, Extent, narrowed_by, outside
+from pytest_tokenbudget.late import spool_path, unspool
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.budget import Violation
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.record import Outcome
     from pytest_tokenbudget.settings import Settings
-    from pytest_tokenbudget.summary import BaselineSummary, PriceTable, Summary
+    from pytest_tokenbudget.summary import BaselineSummary, Note, PriceTable, Summary
 
 FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+PASSED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 _NO_RUN = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan")
 """Options with which pytest answers a question and runs no test: nothing is written."""
@@ -55,6 +59,9 @@ class Collector:
         self._came_to_end = False
         self._failed_run: tuple[Violation, ...] = ()
         self._summary: Summary | None = None
+        self._late: dict[str, dict[str, None]] = {}
+        self._spools: list[Path] = []
+        self._session: pytest.Session | None = None
 
     # -- the run
 
@@ -95,6 +102,7 @@ class Collector:
             self._records.pop(report.nodeid, None)  # a rerun takes the place of the first try
             self._records[report.nodeid] = UsageRecord.from_dict(carried["record"]).with_outcome(outcome)
         self._shared += [SharedRecord.from_dict(each) for each in carried["shared"]]
+        self.take_late(carried["late"])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -103,6 +111,9 @@ class Collector:
         output = getattr(node, "workeroutput", {})
         self.extent.deselected = self.extent.deselected or output.get(DESELECTED, False)
         self._shared += [SharedRecord.from_dict(each) for each in output.get(LEFTOVER, ())]
+        self.take_late(output.get(LATE, ()))
+        if workerinput := getattr(node, "workerinput", None):
+            self._spools.append(spool_path(workerinput))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -113,6 +124,8 @@ class Collector:
             self._failed_run = self._judge_run()
             if self._failed_run and self.settings.enforcement == "enforce":
                 session.testsfailed += 1
+        if self._runs and self._late_failures():
+            session.testsfailed += 1
         return result
 
     @pytest.hookimpl(trylast=True)
@@ -125,7 +138,10 @@ class Collector:
             and self._came_to_end
             and not (self._crashed or self.extent.failed or session.shouldstop or session.shouldfail)
         )
-        faults: list[str] = []
+        self._session = session
+        faults = self._read_spools()
+        if self._late_failures() and session.exitstatus in PASSED:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.settings.baseline_update is not None:
             faults += self._update_baseline(complete=complete)
         self._summary = self._summarise(complete=complete)
@@ -151,7 +167,46 @@ class Collector:
         """Take what was used after the last test of this process."""
         self._shared += records
 
+    def take_late(self, notes: Iterable[Note]) -> None:
+        """Take what replayed tests tried after their end."""
+        for note in notes:
+            self._late.setdefault(note["nodeid"], {})[note["message"]] = None
+
+    def amend(self, notes: list[Note]) -> bool:
+        """Tell what replayed tests tried when the run had been reported.
+
+        Returns:
+            Whether the run had passed until then.
+        """
+        before = self._late_failures()
+        self.take_late(notes)
+        told = [line for line in self._late_failures() if line not in before]
+        faults: list[str] = []
+        if told and self._summary is not None:
+            self._summary = self._summarise(complete=self._summary.complete)
+            faults = self.delivery.deliver_again(self._summary)
+        for line in (*told, *faults):
+            print(f"token budget: {line}", file=sys.stderr)  # noqa: T201 - the terminal's own summary is done
+        if not told or self._session is None or self._session.exitstatus not in PASSED:
+            return False
+        self._session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return True
+
     # -- the steps
+
+    def _read_spools(self) -> list[str]:
+        """Take what workers could no longer send; returns what can't be read."""
+        faults = []
+        for path in self._spools:
+            try:
+                self.take_late(unspool(path))
+            except (OSError, ValueError) as error:
+                faults.append(f"what a worker left in {path} can't be read: {error}")
+        return faults
+
+    def _late_failures(self) -> list[str]:
+        """What replayed tests tried after their end, unless they are expected to fail: each one line."""
+        return [line for nodeid, lines in self._late.items() if self._seen.get(nodeid) != "xfailed" for line in lines]
 
     def _note_outcome(self, report: pytest.TestReport) -> None:
         before = self._outcomes.get(report.nodeid)
@@ -186,15 +241,18 @@ class Collector:
         if self._summary is None:
             return []
         warned = [each for each in self._records.values() if each.violations and self.settings.enforcement == "warn"]
+        late = self._late_failures()
         if not self._failed_run and not warned:
-            return []
+            return late
         from pytest_tokenbudget.report.message import limit_lines  # noqa: PLC0415 - only when it is shown
 
         lines = []
         for record in warned:
             lines.append(f"{record.nodeid} (warning only)")
             lines += [f"  {line}" for line in limit_lines(record.violations, record.tally, record)]
-        return lines + [f"the run: {line.strip()}" for line in limit_lines(self._failed_run, self._summary.total)]
+        return (
+            lines + late + [f"the run: {line.strip()}" for line in limit_lines(self._failed_run, self._summary.total)]
+        )
 
     def _update_baseline(self, *, complete: bool) -> list[str]:
         path, prune_to = self.settings.baseline, None
@@ -230,11 +288,16 @@ class Collector:
         known = {} if self.baseline is None or self.settings.baseline_update else self.baseline.tests
         # A test that was skipped was not compared; its entry is still listed.
         records = [
-            *self._records.values(),
+            *map(self._with_late, self._records.values()),
+            *(
+                self._with_late(UsageRecord(nodeid=nodeid, outcome=self._seen.get(nodeid, "passed")))
+                for nodeid in self._late
+                if nodeid not in self._records
+            ),
             *(
                 UsageRecord(nodeid=nodeid, outcome=outcome)
                 for nodeid, outcome in self._seen.items()
-                if nodeid in known and nodeid not in self._records
+                if nodeid in known and nodeid not in self._records and nodeid not in self._late
             ),
         ]
         summary = Summary.of(
@@ -250,6 +313,10 @@ class Collector:
         )
         listed = {record.nodeid for record in summary.tests} | known.keys()
         return replace(summary, tests=tuple(record for record in records if record.nodeid in listed))
+
+    def _with_late(self, record: UsageRecord) -> UsageRecord:
+        late = self._late.get(record.nodeid)
+        return record if late is None else replace(record, blocked=(*record.blocked, *late))
 
     def _prices(self) -> PriceTable:
         parts: tuple[UsageRecord | SharedRecord, ...] = (*self._records.values(), *self._shared)

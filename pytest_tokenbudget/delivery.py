@@ -52,15 +52,10 @@ class Delivery:
 
     def deliver(self, summary: Summary) -> list[str]:
         """Write every report but the terminal's own; returns what can't be written."""
-        faults = []
         for report in self._reports:
             if report.dest == "-":
                 self._print(self._render(report.kind, summary))
-        for report in self._files():
-            try:
-                write_atomically(self._path(report), self._render(report.kind, summary).encode("utf-8", "replace"))
-            except OSError as error:
-                faults.append(_fault(report, error))
+        faults = self.deliver_again(summary)
         page = os.environ.get(JOB_PAGE)
         if page and any(report.kind == "markdown" for report in self._reports):
             try:
@@ -68,6 +63,16 @@ class Delivery:
                     file.write(self._render("markdown", summary).encode("utf-8", "replace"))
             except OSError as error:
                 faults.append(f"the report can't be added to {JOB_PAGE}: {error.strerror or error}")
+        return faults
+
+    def deliver_again(self, summary: Summary) -> list[str]:
+        """Write the reports that are files; returns what can't be written."""
+        faults = []
+        for report in self._files():
+            try:
+                write_atomically(self._path(report), self._render(report.kind, summary).encode("utf-8", "replace"))
+            except OSError as error:
+                faults.append(_fault(report, error))
         return faults
 
     def show(self, terminalreporter: Any, summary: Summary) -> None:

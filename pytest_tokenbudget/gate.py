@@ -11,17 +11,20 @@ import pytest
 from pytest_tokenbudget.admission import RECORD_ATTRIBUTE, asks
 from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.capture import attach
+from pytest_tokenbudget.capture.ward import await_left_behind
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.judgement import Judge
+from pytest_tokenbudget.late import PATIENCE_SECONDS, LateAttempts
 from pytest_tokenbudget.ledger import Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import MarkerSettings, read_markers
 from pytest_tokenbudget.playbacks import (
+    Missed,
     Playbacks,
     describe_age,
     describe_estimates,
-    describe_misses,
     playing,
     save,
+    take_misses,
 )
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.shared import SharedFixtures
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.capture.playback import Playback
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
+    from pytest_tokenbudget.summary import Note
 
 PROPERTY_PREFIX = "token_budget."
 
@@ -81,7 +85,8 @@ class Gate:
         self._judge_of_tests = Judge(settings=settings, book=book, baseline=baseline)
         self._playbacks = Playbacks(settings)
         self._tells_parts = any(report.kind == "json" for report in settings.reports)
-        self._shared = SharedFixtures(settings, book, self.frame, self._playbacks, self._attach)
+        self.late = LateAttempts()
+        self._shared = SharedFixtures(settings, book, self.frame, self._playbacks, self.late, self._attach)
         self._inside: dict[pytest.Item, RunningTest] = {}
         self._finished: dict[str, dict[str, Any]] = {}
         self._attached = False
@@ -133,8 +138,7 @@ class Gate:
             result = yield
         except BaseException:
             running.failed = True
-            if drift := self._shared.take_drift():
-                running.record = UsageRecord(nodeid=item.nodeid, calls=running.tracker.priced_calls, drift=drift)
+            self._note_misses(item, running, self._shared.take_misses())
             self._fail_on_misses(item, running)
             raise
         if running.playback is not None:
@@ -190,11 +194,12 @@ class Gate:
                 self._fail_on_age(item, running)  # of what its fixtures asked for at their end
         except BaseException:
             running.failed = True
-            raise
-        else:
-            return result
-        finally:
+            self._note_misses(item, running, self._shared.take_misses())
             self._dismiss(item, running)
+            raise
+        if missed := self._dismiss(item, running):
+            raise pytest.fail.Exception("\n".join(missed), pytrace=False)
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -221,8 +226,16 @@ class Gate:
         if report.when == "teardown":
             record = self._finished.pop(report.nodeid, None)
             shared = [each.to_dict() for each in self._shared.drain()]
-            if record is not None or shared:
-                setattr(report, RECORD_ATTRIBUTE, {"record": record, "shared": shared})
+            self._shared.note_misses()
+            late = self.late.take()
+            if record is not None or shared or late:
+                setattr(report, RECORD_ATTRIBUTE, {"record": record, "shared": shared, "late": late})
+
+    def take_late(self) -> list[Note]:
+        """What replayed tests tried after their end since this was last asked; waits for what is about to try."""
+        await_left_behind(PATIENCE_SECONDS)
+        self._shared.note_misses()
+        return self.late.take()
 
     def drain_shared(self) -> list[SharedRecord]:
         """What shared fixtures, and code outside of any test, have used since this was last asked."""
@@ -273,7 +286,7 @@ class Gate:
             ),
             running.marker_settings.budget,
             unanswered=(running.playback is not None and running.playback.failed)
-            or (running.record is not None and bool(running.record.drift)),
+            or (running.record is not None and bool(running.record.drift or running.record.blocked)),
             ran=ran,
         )
         if running.playback is not None:
@@ -296,17 +309,25 @@ class Gate:
 
     def _fail_on_misses(self, item: pytest.Item, running: RunningTest) -> None:
         """A request that no recording answers fails the test, whatever its code made of it."""
-        playback, root = running.playback, self.settings.rootdir
-        if playback is not None and (lines := describe_misses(playback, item.nodeid, self.book, root)):
-            record = running.record or UsageRecord(nodeid=item.nodeid, calls=running.tracker.priced_calls)
-            if any(miss.reason == "blocked" for miss in playback.misses):
-                running.record = replace(record, blocked=(*record.blocked, *lines))
-            else:
-                running.record = replace(record, drift=(*record.drift, *lines))
-            running.failed = True
-            playback.misses.clear()
+        if lines := self._take_misses(item, running):
             # What the code under test made of the miss would only hide it.
             raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
+
+    def _take_misses(self, item: pytest.Item, running: RunningTest) -> tuple[str, ...]:
+        """What the test asked for and did not get since this was last asked, each one line, noted in its record."""
+        if running.playback is None:
+            return ()
+        missed = take_misses(running.playback, item.nodeid, self.book, self.settings.rootdir)
+        self._note_misses(item, running, missed)
+        return missed.lines
+
+    def _note_misses(self, item: pytest.Item, running: RunningTest, missed: Missed) -> None:
+        if missed.lines:
+            record = running.record or UsageRecord(nodeid=item.nodeid, calls=running.tracker.priced_calls)
+            running.record = replace(
+                record, drift=(*record.drift, *missed.drift), blocked=(*record.blocked, *missed.blocked)
+            )
+            running.failed = True
 
     def _fail_on_unplayed(self, item: pytest.Item, running: RunningTest) -> None:
         playback = running.playback
@@ -334,21 +355,28 @@ class Gate:
             pytest.fail(line, pytrace=False)
         running.young = True
 
-    def _dismiss(self, item: pytest.Item, running: RunningTest) -> None:
-        """Close a test's ledger and cassette, and complete its record."""
+    def _dismiss(self, item: pytest.Item, running: RunningTest) -> tuple[str, ...]:
+        """Close a test's ledger and cassette, and complete its record.
+
+        Returns:
+            What it asked for and did not get since its fixtures were torn down, each one line.
+        """
         self._inside.pop(item, None)
         running.ledger.settle()
         if not running.judged:
-            drift = running.record
+            missed = running.record
             self._judge(item, running, ran=False)  # it ended in set-up
-            if drift is not None and running.record is not None:
-                running.record = replace(running.record, drift=drift.drift, blocked=drift.blocked)
+            if missed is not None and running.record is not None:
+                running.record = replace(running.record, drift=missed.drift, blocked=missed.blocked)
         try:
             if running.playback is not None:
                 save(running.playback, whole=not running.failed)
         finally:
             running.teardown.close()
+            if running.playback is not None:
+                running.playback.ward.end(self.late.teller(item.nodeid))
             running.ledger.close()
+            lines = self._take_misses(item, running)
             record = running.record or UsageRecord(nodeid=item.nodeid)
             late = running.tracker.priced_calls[len(record.calls) :]  # used in teardown: reported, not judged
             cassettes = (
@@ -364,3 +392,4 @@ class Gate:
             from pytest_tokenbudget.report.junit import junit_properties  # noqa: PLC0415 - not on the start-up path
 
             item.user_properties += junit_properties(running.record)
+        return lines

@@ -203,13 +203,17 @@ def current_frame() -> Frame | None:
     return _frames[-1] if _frames else None
 
 
-def billing() -> Billing | None:
-    """Where a call that starts now, in this thread and context, goes; ``None`` where nobody counts."""
+def billing(*, outside: bool = False) -> Billing | None:
+    """Where a call that starts now, in this thread and context, goes; ``None`` where nobody counts.
+
+    Args:
+        outside: it is known to belong to no test that runs now.
+    """
     if not _frames and not _blocks:
         return None
     with _LOCK:
         frame = _frames[-1] if _frames else None
-        account = () if frame is None else (frame.running or frame.rest,)
+        account = () if frame is None else ((not outside and frame.running) or frame.rest,)
         ledgers = (*account, *reversed(_open_blocks()))
     return Billing(ledgers) if ledgers else None
 

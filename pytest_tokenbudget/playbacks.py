@@ -6,7 +6,7 @@ import shlex
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -22,7 +22,7 @@ from pytest_tokenbudget.capture.layout import (
 )
 from pytest_tokenbudget.capture.offline import tiktoken_offline
 from pytest_tokenbudget.capture.playback import Playback, insert
-from pytest_tokenbudget.environment import replayed_environment
+from pytest_tokenbudget.environment import recorded_environment, replayed_environment
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.markers import read_markers
 
@@ -106,13 +106,15 @@ class Playbacks:
             raise ConfigurationError(
                 f"{asking.nodeid}: the cassette of {fixturedef.argname} can't be used: {error}"
             ) from None
-        return Playback(
+        playback = Playback(
             path=path,
             record=self._settings.record,
             configure=lambda: _vcr_config(asking),
             since=self._since,
             estimates=self._settings.drift == "estimate",
         )
+        playback.ward.is_shared = True
+        return playback
 
     def _replays(self, item: pytest.Item, marked: bool) -> bool:  # noqa: FBT001 - one of two facts about the item
         if self._settings.replay == "off":
@@ -144,24 +146,26 @@ class Playbacks:
 
 
 @contextmanager
-def playing(playback: Playback | None, settings: Settings) -> Iterator[None]:
-    """Let a cassette answer for the length of a block; while it only replays, without keys and without network."""
+def playing(
+    playback: Playback | None, settings: Settings, changes: dict[str, str | None] | None = None
+) -> Iterator[None]:
+    """Let a cassette answer for the length of a block; while it only replays, without keys and without network.
+
+    Args:
+        playback: the cassette; ``None`` where there is none.
+        settings: what the user asked for.
+        changes: of a shared fixture, what it has changed in the environment (see ``replayed_environment``).
+    """
     with ExitStack() as stack:
         if playback is not None:
-            if not playback.live:
-                stack.enter_context(replayed_environment())
+            if playback.live:
+                stack.enter_context(recorded_environment(changes))
+            else:
+                stack.enter_context(replayed_environment(changes))
                 if settings.offline_tiktoken:
                     stack.enter_context(tiktoken_offline())
             stack.enter_context(insert(playback))
         yield
-
-
-def describe_misses(playback: Playback, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
-    """One line for each request that got no answer, and for a cassette that can't be used; none where all is well."""
-    if playback.fault is not None:
-        fault, playback.fault = playback.fault, None
-        return [fault]
-    return _described(playback, playback.misses, nodeid, book, rootdir)
 
 
 def describe_estimates(playback: Playback, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
@@ -175,6 +179,57 @@ def _described(playback: Playback, misses: Sequence[Miss], nodeid: str, book: Pr
     from pytest_tokenbudget.capture import drift  # noqa: PLC0415 - only when there is any
 
     return drift.describe_misses(playback, misses, nodeid=nodeid, book=book, rootdir=rootdir)
+
+
+class Missed(NamedTuple):
+    """What a test or fixture asked for and did not get, each one line.
+
+    Attributes:
+        drift: requests that no recording answers, and why a cassette can't be used.
+        blocked: attempts to reach the network past the cassette.
+    """
+
+    drift: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.drift, *self.blocked)
+
+    def joined(self, other: Missed) -> Missed:
+        """These and others."""
+        return Missed((*self.drift, *other.drift), (*self.blocked, *other.blocked))
+
+
+def take_misses(playback: Playback, nodeid: str, book: PriceBook, rootdir: Path, *, fixture: str = "") -> Missed:
+    """Take out what a playback could not answer since this was last asked; empty where all is well.
+
+    Args:
+        playback: the cassette that was asked.
+        nodeid: the test that asked, or the first that wanted the fixture which did.
+        book: the prices, for what a change costs.
+        rootdir: paths are shown from here.
+        fixture: the shared fixture that asked, if one did.
+    """
+    if not playback.failed:
+        return Missed()
+    blocked = [miss for miss in playback.misses if miss.reason == "blocked"]
+    for miss in blocked:
+        playback.misses.remove(miss)
+    subject = f"the fixture {fixture} of {nodeid}" if fixture else nodeid
+    lines = [
+        f"{subject} tried to reach {target} past its cassette, and the network is closed to a replayed test; "
+        "replace that call in the test, or run it live with token_replay = off"
+        for target in dict.fromkeys(miss.url for miss in blocked)  # a client that retries tries the same again
+    ]
+    fault, playback.fault = playback.fault, None
+    drift: list[str] = [] if fault is None else [fault]
+    if count := len(playback.misses):
+        if fault is None:
+            drift = _described(playback, playback.misses[:count], nodeid, book, rootdir)
+        del playback.misses[:count]
+    return Missed(tuple(drift), tuple(lines))
 
 
 def describe_age(playback: Playback, *, subject: str, nodeid: str, max_age: timedelta | None) -> str | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_tokenbudget.admission import LEFTOVER, MADE, asks
+from pytest_tokenbudget.admission import LATE, LEFTOVER, MADE, asks
 from pytest_tokenbudget.options import DEFAULT_BASELINE, MARKERS, OPTIONS, add_options, ini_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.collector import Collector
@@ -18,7 +21,19 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.gate import Gate
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
+    from pytest_tokenbudget.summary import Note
     from pytest_tokenbudget.tracking import UsageTracker
+
+
+@atexit.register
+def _exit() -> None:
+    """Let the run fail for what its replayed tests try while the process exits.
+
+    Registered here, before the user's code registers anything, so that it is called after all of that.
+    """
+    late = sys.modules.get("pytest_tokenbudget.late")
+    if late is not None:
+        late.exit_process()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,23 +111,39 @@ class Activation:
             self._open_gate()
             self._open_collector()
 
+    @pytest.hookimpl(trylast=True)  # the user's own may do something; the collector's, which reports, comes after it
     def pytest_sessionfinish(self) -> None:
-        """Hand what was used after the last test to the one who reports."""
+        """Hand what was used, and tried, after the last test to the one who reports."""
         if self._gate is None:
             return
+        late = self._gate.take_late()
         left = self._gate.drain_shared()
         if self._extent is not None and hasattr(self._config, "workeroutput"):
             from pytest_tokenbudget.extent import DESELECTED  # noqa: PLC0415 - it is loaded by now
 
             self._config.workeroutput[LEFTOVER] = [record.to_dict() for record in left]
+            self._config.workeroutput[LATE] = late
             self._config.workeroutput[DESELECTED] = self._extent.deselected
         elif self._collector is not None:
             self._collector.take_shared(left)
+            self._collector.take_late(late)
 
     def pytest_unconfigure(self) -> None:
-        """Leave the process as it was found."""
-        if self._gate is not None:
-            self._gate.close()
+        """Leave the process as it was found, but for what replayed tests have left behind in it."""
+        if self._gate is None:
+            return
+        self._gate.close()
+        from pytest_tokenbudget.late import Aftermath, spool, spool_path, tell_at_exit  # noqa: PLC0415 - loaded by now
+
+        if hasattr(self._config, "workerinput"):
+            tell: Callable[[list[Note]], bool] = partial(spool, spool_path(self._config.workerinput))
+        elif self._collector is not None:
+            tell = self._collector.amend
+        else:
+            return
+        aftermath = Aftermath(self._gate.late, tell)
+        aftermath.settle()
+        tell_at_exit(aftermath)
 
     def _is_controller(self) -> bool:
         """Whether this process only hands tests to xdist's workers."""

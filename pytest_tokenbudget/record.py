@@ -164,7 +164,7 @@ class UsageRecord:
     def to_dict(self) -> dict[str, Any]:
         """Plain data (str, int, bool, list, dict) that survives JSON and execnet; money as strings."""
         return {
-            "nodeid": _sendable(self.nodeid),
+            "nodeid": sendable(self.nodeid),
             "outcome": self.outcome,
             "verdict": self.verdict,
             "calls": [call_to_dict(call) for call in self.calls],
@@ -172,7 +172,7 @@ class UsageRecord:
             "budget": None if self.budget is None else self.budget.to_dict(),
             "violations": [_violation_to_dict(violation) for violation in self.violations],
             "baseline": None if self.baseline is None else _baseline_to_dict(self.baseline),
-            **{name: [_sendable(line) for line in getattr(self, name)] for name in _TEXTS},
+            **{name: [sendable(line) for line in getattr(self, name)] for name in _TEXTS},
         }
 
     @classmethod
@@ -221,11 +221,11 @@ class SharedRecord:
     def to_dict(self) -> dict[str, Any]:
         """Plain data that survives JSON and execnet."""
         return {
-            "fixture": _sendable(self.fixture),
-            "scope": _sendable(self.scope),
+            "fixture": sendable(self.fixture),
+            "scope": sendable(self.scope),
             "calls": [call_to_dict(call) for call in self.calls],
             "cache_hits": self.cache_hits,
-            "incidents": [_sendable(line) for line in self.incidents],
+            "incidents": [sendable(line) for line in self.incidents],
         }
 
     @classmethod
@@ -252,7 +252,7 @@ def call_to_dict(call: ModelCall) -> dict[str, Any]:
     """One call as plain data; unmeasured token counts are ``None``."""
     usage = call.usage
     return {
-        **{name: _sendable(getattr(call, name)) for name in _PLAIN_CALL_FIELDS},
+        **{name: sendable(getattr(call, name)) for name in _PLAIN_CALL_FIELDS},
         **{name: None if usage is None else getattr(usage, name) for name in _TOKEN_FIELDS},
         "cost_usd": None if call.cost is None else format(call.cost, "f"),
         "parts": None if call.parts is None else dict(call.parts),
@@ -270,7 +270,7 @@ def call_from_dict(data: Mapping[str, Any]) -> ModelCall:
     )
 
 
-def _sendable(value: Value) -> Value:
+def sendable(value: Value) -> Value:
     """The same text without lone surrogates: an answer may hold them, and execnet dies of them."""
     if not isinstance(value, str) or value.isascii():
         return value
@@ -295,7 +295,7 @@ def _violation_to_dict(violation: Violation) -> dict[str, Any]:
         "limit": violation.limit,
         "allowed": _text(violation.allowed),
         "used": _text(violation.used),
-        "reason": _sendable(violation.reason),
+        "reason": sendable(violation.reason),
     }
 
 
@@ -317,7 +317,7 @@ def _baseline_to_dict(result: BaselineResult) -> dict[str, Any]:
         "models": None
         if models is None
         else {
-            _sendable(name): {each.name: getattr(tokens, each.name) for each in fields(tokens)}
+            sendable(name): {each.name: getattr(tokens, each.name) for each in fields(tokens)}
             for name, tokens in models.items()
         },
     }

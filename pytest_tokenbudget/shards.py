@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SEVERITY = {"over": 3, "unmeasured": 2, "within": 1, "none": 0}
 _EXCUSED = ("skipped", "xfailed")
 """Outcomes that a verdict leaves as they are."""
+_NOT_FAILED = ("passed", "xpassed", "skipped")
 
 
 class Joined(NamedTuple):
@@ -107,6 +108,9 @@ def failures(summary: Summary) -> tuple[str, ...]:
         bool(record.drift or record.blocked) and record.outcome in ("failed", "error") for record in judged
     ):
         found.append(f"{_tests(count)} failed for want of a recording")
+    # Those that passed, or were skipped, tried it after their end: no outcome tells of that.
+    if count := sum(bool(record.blocked) and record.outcome in _NOT_FAILED for record in summary.tests):
+        found.append(f"{_tests(count)} to blame for an attempt to reach the network after its end")
     if summary.run_violations:
         found.append("the run's total is over its limit, or not known")
     return tuple(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,13 +12,14 @@ import pytest
 from pytest_tokenbudget.admission import asks
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.ledger import Ledger
-from pytest_tokenbudget.playbacks import describe_age, describe_misses, playing, save
+from pytest_tokenbudget.playbacks import Missed, describe_age, playing, save, take_misses
 from pytest_tokenbudget.record import SharedRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from pytest_tokenbudget.capture.playback import Playback
+    from pytest_tokenbudget.late import LateAttempts
     from pytest_tokenbudget.ledger import Frame
     from pytest_tokenbudget.playbacks import Playbacks
     from pytest_tokenbudget.pricing import PriceBook
@@ -27,26 +28,45 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Shared:
-    """A fixture of wider scope than one test, while it exists."""
+    """A fixture of wider scope than one test, while it exists.
+
+    Attributes:
+        fixture: its name.
+        scope: its scope.
+        nodeid: the test that asked for it first.
+        ledger: its model calls.
+        playback: where it replays from; ``None`` where it does not replay.
+        changes: what it has changed in the environment, with what was there before.
+    """
 
     fixture: str
     scope: str
+    nodeid: str
     ledger: Ledger
+    playback: Playback | None = None
+    changes: dict[str, str | None] = field(default_factory=dict)
 
 
 class SharedFixtures:
     """The hooks around fixtures of class, module, package and session scope."""
 
-    def __init__(
-        self, settings: Settings, book: PriceBook, frame: Frame, playbacks: Playbacks, attach: Callable[[], None]
+    def __init__(  # noqa: PLR0913, PLR0917 - what it shares with the gate, which makes it
+        self,
+        settings: Settings,
+        book: PriceBook,
+        frame: Frame,
+        playbacks: Playbacks,
+        late: LateAttempts,
+        attach: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._book = book
         self._frame = frame
         self._playbacks = playbacks
+        self._late = late
         self._attach = attach
         self._shared: list[Shared] = []
-        self._drift: list[str] = []
+        self._missed: list[tuple[Shared, Missed]] = []
         self._aged: set[Playback] = set()
         self._counted_fixtures: set[str] | None = None
 
@@ -58,51 +78,65 @@ class SharedFixtures:
         if fixturedef.scope == "function" or not self._is_counted(fixturedef.argname, request):
             return (yield)
         self._attach()
-        shared = Shared(
-            fixture=fixturedef.argname, scope=fixturedef.scope, ledger=Ledger(f"fixture {fixturedef.argname}")
-        )
+        nodeid = getattr(request, "_pyfuncitem", request.node).nodeid
+        name = fixturedef.argname
+        shared = Shared(fixture=name, scope=fixturedef.scope, nodeid=nodeid, ledger=Ledger(f"fixture {name}"))
         self._shared.append(shared)
         try:
-            playback = self._playbacks.of_fixture(fixturedef, request)
+            shared.playback = self._playbacks.of_fixture(fixturedef, request)
         except ConfigurationError as error:
             pytest.fail(str(error), pytrace=False)
         leave: list[ExitStack] = []
-        nodeid = getattr(request, "_pyfuncitem", request.node).nodeid
 
         def end() -> None:
-            if leave:
+            entered = bool(leave)
+            if entered:
                 leave.pop().close()
-                self._end_playback(playback, nodeid)
-                self._fail_on_age(playback, shared, nodeid)
+            if shared.playback is not None:
+                shared.playback.ward.end(self._late.teller(nodeid, name))
+            if entered:
+                self._settle(shared)
+                self._fail_on_age(shared)
+            else:  # its set-up failed, and was settled then
+                self._late.add(nodeid, self._take_misses(shared).lines)
 
         # Finalizers run last first: this one ends what the other, added after the fixture's own, begins.
         fixturedef.addfinalizer(end)
-        with self._charged(shared, playback):
+        with self._charged(shared):
             try:
                 result = yield
             finally:
                 with _failing_all(fixturedef, request):
-                    self._end_playback(playback, nodeid)
+                    self._settle(shared)
 
         def enter() -> None:
             stack = ExitStack()
-            stack.enter_context(self._charged(shared, playback))
+            stack.enter_context(self._charged(shared))
             leave.append(stack)
 
         fixturedef.addfinalizer(enter)
         with _failing_all(fixturedef, request):
-            self._fail_on_age(playback, shared, nodeid)
+            self._fail_on_age(shared)
         return result
 
     @contextmanager
-    def _charged(self, shared: Shared, playback: Playback | None) -> Iterator[None]:
-        with self._frame.charge(shared.ledger), playing(playback, self._settings):
+    def _charged(self, shared: Shared) -> Iterator[None]:
+        with self._frame.charge(shared.ledger), playing(shared.playback, self._settings, shared.changes):
             yield
 
-    def take_drift(self) -> tuple[str, ...]:
-        """Requests of shared fixtures that no recording answered, since this was last asked: each one line."""
-        taken, self._drift = tuple(self._drift), []
-        return taken
+    def take_misses(self) -> Missed:
+        """What shared fixtures asked for and did not get since this was last asked."""
+        missed = Missed()
+        for _, each in self._missed:
+            missed = missed.joined(each)
+        self._missed.clear()
+        return missed
+
+    def note_misses(self) -> None:
+        """Note what no test could be told of: it was torn down with one that is not counted."""
+        for shared, missed in self._missed:
+            self._late.add(shared.nodeid, missed.blocked)
+        self._missed.clear()
 
     def drain(self) -> list[SharedRecord]:
         """What shared fixtures, and code outside of any test, have used since this was last asked."""
@@ -133,18 +167,26 @@ class SharedFixtures:
             }
         return fixture in self._counted_fixtures
 
-    def _end_playback(self, playback: Playback | None, nodeid: str) -> None:
+    def _settle(self, shared: Shared) -> None:
+        """Save what a fixture has recorded; fail the test that asked for it if it asked for more than it got."""
+        playback = shared.playback
         if playback is None:
             return
         whole = sys.exc_info()[0] is None and not playback.misses
-        if lines := describe_misses(playback, nodeid, self._book, self._settings.rootdir):
-            playback.misses.clear()
-            self._drift += lines
-            raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
+        missed = self._take_misses(shared)
+        if missed.lines:
+            self._missed.append((shared, missed))
+            raise pytest.fail.Exception("\n".join(missed.lines), pytrace=False) from None
         save(playback, whole=whole)
 
-    def _fail_on_age(self, playback: Playback | None, shared: Shared, nodeid: str) -> None:
+    def _take_misses(self, shared: Shared) -> Missed:
+        if shared.playback is None:
+            return Missed()
+        return take_misses(shared.playback, shared.nodeid, self._book, self._settings.rootdir, fixture=shared.fixture)
+
+    def _fail_on_age(self, shared: Shared) -> None:
         """Recordings that are older than allowed fail each test that asks for the fixture."""
+        playback, nodeid = shared.playback, shared.nodeid
         if playback is None or playback in self._aged:  # told before, and not again at the fixture's end
             return
         subject = f"fixture {shared.fixture}"

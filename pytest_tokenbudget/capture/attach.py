@@ -31,6 +31,8 @@ HOOKS: Mapping[str, tuple[str, str]] = {
     "urllib3.connectionpool": ("pytest_tokenbudget.capture.other_clients", "hook_urllib3"),
     "urllib.request": ("pytest_tokenbudget.capture.other_clients", "hook_urllib"),
     "aiohttp.client": ("pytest_tokenbudget.capture.other_clients", "hook_aiohttp"),
+    "concurrent.futures.thread": ("pytest_tokenbudget.capture.ward", "hook_futures"),
+    "multiprocessing.pool": ("pytest_tokenbudget.capture.ward", "hook_thread_pool"),
     "tiktoken.registry": ("pytest_tokenbudget.capture.offline", "serve_imported"),
 }
 """Module -> the function that hooks into it, named so that it too is imported only when needed."""

@@ -17,7 +17,7 @@ from vcr.persisters.filesystem import CassetteNotFoundError
 from vcr.record_mode import RecordMode
 from vcr.request import Request
 
-from pytest_tokenbudget.capture import wire
+from pytest_tokenbudget.capture import guard, wire
 from pytest_tokenbudget.capture.cassette_file import CassetteFile
 from pytest_tokenbudget.capture.cassette_tap import tap
 from pytest_tokenbudget.capture.playback import DEFAULT_MATCH, Miss
@@ -29,6 +29,7 @@ from pytest_tokenbudget.capture.scrub import (
     unpack,
 )
 from pytest_tokenbudget.capture.secret_shapes import secret_parameter
+from pytest_tokenbudget.capture.tracing import is_tracing_host
 from pytest_tokenbudget.capture.tracked_request import current
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
     from pytest_tokenbudget.capture.drift import StandIn
     from pytest_tokenbudget.capture.playback import Playback
-
-LOOPBACK = ("localhost", "::1")
 
 
 def open_cassette(playback: Playback) -> TokenCassette:
@@ -191,6 +190,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
 
     def can_play_response_for(self, request: Request) -> bool:
         """Whether a recording answers the request, or stands in for one that does."""
+        guard.keep_out(self.playback.ward, request.host or "", request.port)
         with self._lock:
             return self._can_play(request) or (
                 self.filter_request(request) is not None and self._find_stand_in(request) is not None
@@ -460,7 +460,7 @@ def _without_boundary(body: bytes) -> bytes:
 
 
 def _is_local_traffic(request: Request) -> bool:
-    """Talk with a server of the test's own, which is no model: it is neither recorded nor stopped."""
+    """Talk with a server of the test's own, or with LangSmith, which is no model: it is not recorded."""
     host = request.host or ""
-    local = host in LOOPBACK or host.startswith("127.")
+    local = guard.is_loopback(host) or is_tracing_host(host, request.port)
     return local and not wire.recognise(request.method, request.uri)

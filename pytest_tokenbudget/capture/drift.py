@@ -56,12 +56,7 @@ def describe_misses(
     lines: dict[str, None] = {}
     for miss in misses:
         where = urlsplit(miss.url).path or "/"
-        if miss.reason == "blocked":
-            line = (
-                f"{nodeid} tried to reach {miss.url} past its cassette, and the network is closed to a replayed "
-                "test; replace that call in the test, or run it live with token_replay = off"
-            )
-        elif miss.reason == "missing":
+        if miss.reason == "missing":
             subject = nodeid or playback.path.stem
             line = f"{subject} has no recording: {path} does not exist; record it with: {command}once"
         elif miss.reason == "played":
@@ -70,9 +65,10 @@ def describe_misses(
                 f"re-record with: {command}rewrite"
             )
         else:
-            line = (
-                f"request {miss.number} to {where}: {_change(playback, miss, book)}; re-record with: {command}rewrite"
-            )
+            change = _change(playback, miss, book)
+            if miss.reason == "estimated":
+                change += "; estimated from the nearest recording"
+            line = f"request {miss.number} to {where}: {change}; re-record with: {command}rewrite"
         # A client that retries asks the same again.
         lines.setdefault(line)
     return list(lines)

@@ -2,73 +2,77 @@
 
 Python tells an audit hook of every connection, datagram and name look-up before it is made, below all clients and
 above none. The hook is installed when the first replayed test starts, and can't be taken away again: afterwards it
-costs one look into a small dictionary per audited event.
+costs one look into a small dictionary per audited event. A name that is given to a socket as an address is looked up
+before that hook is told, so the methods of ``socket.socket`` that take one look at it first.
 
-Not seen are a process that the test starts and a C library with sockets of its own, for which the environment holds
-dummy keys, and the look-up of a name that is given to a bare ``socket.connect``; the connection itself is.
+Not seen are a process that the test starts, an interpreter of its own, and a C library with sockets of its own (grpc,
+uvloop), for which the environment holds dummy keys; what goes out on a connection that was open before; and the
+look-up of a name that is given to a bare ``_socket.socket``.
 
 Source: https://docs.python.org/3/library/audit_events.html
 """
 
 from __future__ import annotations
 
+import errno
+import functools
 import ipaddress
+import re
 import socket
 import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
+from pytest_tokenbudget.capture.tracing import sends_traces
+from pytest_tokenbudget.capture.ward import entered, origin, responsible
+from pytest_tokenbudget.capture.wrapping import wrap
 from pytest_tokenbudget.errors import ReplayMiss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Report = Callable[[str], None]
+    from pytest_tokenbudget.capture.ward import Ward
+
+    Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LOCAL_FAMILIES = frozenset(
     getattr(socket, name) for name in ("AF_UNIX", "AF_NETLINK", "AF_ALG") if hasattr(socket, name)
 )
 """Address families that end inside this machine, whatever the address."""
 
-_POOL = "concurrent/futures/thread.py"
-
-_wards: list[Report | None] = []
-"""Who is told of an attempt, innermost last; ``None`` where the network is open on purpose, to record."""
-
-_late: WeakKeyDictionary[threading.Thread, Report] = WeakKeyDictionary()
-"""Threads that outlived the replayed test that started them."""
+_PART = "(?:0[xX][0-9a-fA-F]+|[0-9]+)"
+_OLD_SPELLING = re.compile(rf"{_PART}(?:\.{_PART}){{0,3}}")
+"""Of an IPv4 address, as C's ``inet_aton`` reads it: ``127.1``, ``0x7f000001``, ``2130706433``."""
 
 _installed = False
 _lock = threading.Lock()
 
 
 @contextmanager
-def network(report: Report | None) -> Iterator[None]:
-    """Close the network for the length of a block; with ``None``, open it inside a block that closed it.
-
-    Args:
-        report: is told ``host:port`` of each attempt, which then fails with ``ReplayMiss``. Threads that the block
-            starts and leaves behind stay closed, and are told of to the same.
-    """
-    if report is None:
-        _wards.append(None)
-        try:
-            yield
-        finally:
-            _wards.pop()
-        return
-    _install()
-    before = set(threading.enumerate())
-    _wards.append(report)
-    try:
+def network(ward: Ward) -> Iterator[None]:
+    """Let a block, and all that it starts, reach what its ward may reach: loopback, or all where it records."""
+    if ward.report is not None:
+        _install()
+    with entered(ward):
         yield
-    finally:
-        for thread in threading.enumerate():
-            if thread not in before and not _is_idle(thread):
-                _late[thread] = report
-        _wards.remove(report)
+
+
+def keep_out(owner: Ward, host: str, port: object) -> None:
+    """Stop code that is about to be answered from a cassette of another test than its own.
+
+    Raises:
+        ReplayMiss: the code outlived its own test, whose ward is told of it.
+        OSError: it sends traces of other tests; it will try again later.
+    """
+    ward = responsible()
+    if ward is None or (ward is owner and not _sends_traces_of_others()):
+        return
+    target = f"{host}:{port}"
+    if ward is owner:
+        raise _unreachable(target)
+    ward.refuse(target)
+    raise ReplayMiss(f"{target} is out of reach: another test is being replayed")
 
 
 def is_loopback(host: object) -> bool:
@@ -81,36 +85,80 @@ def is_loopback(host: object) -> bool:
         return False
     if host == "" or host.lower() == "localhost":
         return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    address = _read_address(host)
+    if address is None:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
+    address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or address.is_unspecified
+
+
+def _read_address(host: str) -> Address | None:
+    """The address that a text spells; ``None`` for a name, which has to be looked up."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    if _OLD_SPELLING.fullmatch(host):
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except OSError:
+            pass
+    return None
 
 
 def _install() -> None:
     global _installed  # noqa: PLW0603 - an audit hook is the process's own, and stays
     with _lock:
-        if not _installed:
-            _installed = True
-            sys.addaudithook(_audit)
+        if _installed:
+            return
+        _installed = True
+        for name, position in _TAKE_ADDRESSES.items():
+            wrap(socket.socket, name, functools.partial(_checked_first, position=position))
+        sys.addaudithook(_audit)
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     check = _CHECKS.get(event)
-    if check is None or not (_wards or _late):
+    if check is not None:
+        _refuse(check, *arguments)
+
+
+def _refuse(check: Callable[..., str | None], *arguments: Any) -> None:
+    """Stop what the ward of the code that runs now may not reach."""
+    ward = responsible()
+    if ward is None or ward.report is None or (target := check(*arguments)) is None:
         return
-    report = _wards[-1] if _wards else None
-    if report is None:
-        report = _late.get(threading.current_thread()) if _late else None
-    if report is None:
-        return
-    target = check(*arguments)
-    if target is not None:
-        report(target)
-        raise ReplayMiss(f"{target} is out of reach: the network is closed to a replayed test")
+    if _sends_traces_of_others():
+        raise _unreachable(target)
+    ward.refuse(target)
+
+
+def _sends_traces_of_others() -> bool:
+    """Whether the code is LangSmith's own, in a thread that no replayed test has started."""
+    return origin() is None and sends_traces()
+
+
+def _unreachable(target: str) -> OSError:
+    return OSError(errno.ENETUNREACH, f"{target} is out of reach while a test is replayed")
+
+
+def _checked_first(method: Callable[..., Any], *, position: int) -> Callable[..., Any]:
+    """Look at the name in an address before the method has it looked up."""
+
+    @functools.wraps(method)
+    def checked(self: socket.socket, *args: Any, **kwargs: Any) -> Any:
+        if -len(args) <= position < len(args):
+            _refuse(_of_name_in, self, args[position])
+        return method(self, *args, **kwargs)
+
+    return checked
+
+
+def _of_name_in(sock: socket.socket, address: Any) -> str | None:
+    if sock.family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple) or not address:
+        return None
+    host = _text(address[0])
+    return None if _read_address(host) is not None or host == "<broadcast>" else _of_name(*address[:2])
 
 
 def _of_connection(sock: Any, address: Any) -> str | None:
@@ -148,8 +196,5 @@ _CHECKS: dict[str, Callable[..., str | None]] = {
     "socket.getnameinfo": _of_address,
 }
 
-
-def _is_idle(thread: threading.Thread) -> bool:
-    """Whether a thread is a pool's that waits for work: what it does next is another test's affair."""
-    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to see other threads
-    return frame is not None and frame.f_code.co_filename.replace("\\", "/").endswith(_POOL)
+_TAKE_ADDRESSES = {"connect": 0, "connect_ex": 0, "bind": 0, "sendto": -1, "sendmsg": 3}
+"""Methods of a socket, and where among their arguments the address stands."""

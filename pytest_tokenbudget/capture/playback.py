@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture import guard
+from pytest_tokenbudget.capture.ward import Ward, responsible
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Playback:
         misses: requests that had no answer.
         estimated: requests that the nearest recording answered.
         fault: why the file can't be used, or an answer not recorded.
+        ward: tells whose the code is that asks.
     """
 
     path: Path
@@ -71,10 +73,14 @@ class Playback:
     misses: list[Miss] = field(default_factory=list)
     estimated: list[Miss] = field(default_factory=list)
     fault: str | None = None
+    ward: Ward = field(init=False)
     _cassette: TokenCassette | None = None
     _under_way: list[Recording] = field(default_factory=list)
     _covers: ExitStack | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self.ward = Ward(None if self.live else self.refuse)
 
     @property
     def live(self) -> bool:
@@ -183,14 +189,17 @@ _active: list[Playback] = []
 
 
 def active_playback() -> Playback | None:
-    """The playback that answers now; ``None`` where requests go where they always went."""
-    return _active[-1] if _active else None
+    """The playback that answers the code which runs now; ``None`` where requests go where they always went."""
+    if not _active:
+        return None
+    ward = responsible()
+    return next((each for each in reversed(_active) if each.ward is ward), None)
 
 
 @contextmanager
 def insert(playback: Playback) -> Iterator[Playback]:
     """Let a playback answer for the length of a block, and, unless it records, nobody else."""
-    with guard.network(None if playback.live else playback.refuse):
+    with guard.network(playback.ward):
         _active.append(playback)
         try:
             yield playback

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pytest_tokenbudget.capture import counting, wire
+from pytest_tokenbudget.capture.ward import is_left_behind
 from pytest_tokenbudget.capture.wire.exchange import Exchange
+from pytest_tokenbudget.errors import ReplayMiss
 from pytest_tokenbudget.ledger import billing
 
 if TYPE_CHECKING:
@@ -96,7 +98,8 @@ class TrackedRequest:
             return
         self._done = True
         self.bill.end(self)
-        if self.sent and not self.refused and type(error).__name__ not in NOT_SENT:
+        stopped = isinstance(error, ReplayMiss) or type(error).__name__ in NOT_SENT
+        if self.sent and not self.refused and not stopped:
             counting.count_unanswered(self, self.bill, type(error).__name__)
 
     def settle(self) -> None:
@@ -142,7 +145,8 @@ def begin(method: str, url: str, body: bytes) -> TrackedRequest | None:
     """Start to watch a request, if somebody counts and it looks like one for a model."""
     if not wire.recognise(method, url):
         return None
-    bill = billing()
+    # What outlived its test is not the running test's.
+    bill = billing(outside=is_left_behind())
     return None if bill is None else TrackedRequest(bill, method, url, body)
 
 

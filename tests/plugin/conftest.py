@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
+from functools import cache
 
 import pytest
 from model_server import ModelServer
@@ -56,6 +60,30 @@ def lean_live(lean):
         return lean("-o", "token_replay=off", "--token-report=json", *args)
 
     return lean_live
+
+
+ALONE = ("unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+"""Runs a command in a network of its own, in which there is nothing but loopback."""
+
+
+@cache
+def can_be_alone():
+    """Whether this system gives a command a network of its own."""
+    tools = sys.platform == "linux" and all(map(shutil.which, ("unshare", "ip")))
+    return tools and subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def run_alone(pytester, spread):
+    """As ``lean``, where no network can be reached, so that what the plugin lets pass goes nowhere."""
+    if not can_be_alone():
+        pytest.skip("needs a network of its own (unshare -rn), which this system does not give")
+
+    def run_alone(*args, lean=True):
+        plugins = ("-p", "no:cacheprovider", *LEAN) if lean else QUIET
+        return pytester.run(*ALONE, sys.executable, "-m", "pytest", *plugins, *spread, *args, timeout=120)
+
+    return run_alone
 
 
 @pytest.fixture
