@@ -202,15 +202,16 @@ def _exists(path: Path) -> bool:
 
 
 def _reported_use(report: str) -> ReportedUse:
-    from pytest_tokenbudget.inspection import ReportedUse  # noqa: PLC0415 - one command's own
+    from pytest_tokenbudget.capture.redaction import redact  # noqa: PLC0415 - one command's own
+    from pytest_tokenbudget.inspection import ReportedUse  # noqa: PLC0415 - likewise
 
     with _no_collection():
         summary = load(Path(report))
     return ReportedUse(
         report=report,
         complete=summary.complete,
-        unused=summary.unused_cassettes,
-        unplayed=tuple(f"{note['nodeid']}: {note['message']}" for note in summary.unplayed),
+        unused=tuple(map(redact, summary.unused_cassettes)),
+        unplayed=tuple(redact(f"{note['nodeid']}: {note['message']}") for note in summary.unplayed),
     )
 
 

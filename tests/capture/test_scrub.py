@@ -223,6 +223,11 @@ def test_a_body_that_can_not_be_decoded_keeps_what_tells_its_client_how():
     assert scrub_response(response) == response
 
 
+def test_responses_as_older_recorders_of_httpx_wrote_them():
+    old = {"status_code": 200, "headers": {"x-id": ["1"]}, "content": f"it is {SHAPED['anthropic']}"}
+    assert scrub_response(old) == {"status_code": 200, "headers": {}, "content": "it is REDACTED"}
+
+
 def test_a_secret_in_what_can_be_read_of_a_damaged_body_is_not_stored():
     body = json.dumps({"echo": SHAPED["openai project"], "text": "grün" * 999}).encode()
     harmless = json.dumps({"echo": "x", "text": "grün" * 999}).encode()

@@ -161,6 +161,19 @@ def test_a_plain_recorder_stores_all_of_them(tmp_path):
     assert {secret for secret in planted if not any(piece in text for piece in pieces(secret))} == set()
 
 
+def test_what_another_tool_left_in_the_file_is_gone_when_it_is_saved_again(tmp_path):
+    path = tmp_path / "test_a.yaml"
+    with vcr.use_cassette(str(path), record_mode="all") as recorder:
+        for _, (request, response) in EXCHANGES[::9]:
+            recorder.append(request, response)
+    assert found(path)
+    cassette = open_cassette(Playback(path=path, record="new_episodes"))
+    cassette.append(*exchange(URL, "{}", {}, "identity", "{}"))
+    cassette.save(whole=True)
+    assert path.read_bytes().count(b"\n- request:") == len(EXCHANGES[::9]) + 1
+    assert found(path) == set()
+
+
 def test_none_of_them_reaches_the_disk(tmp_path):
     path = tmp_path / "cassettes" / "test_a.yaml"
     cassette = open_cassette(Playback(path=path, record="once"))
