@@ -334,6 +334,29 @@ def test_what_failed_is_given_back_and_each_retry_asks_anew(pytester, told, live
 
 
 @plain
+def test_what_others_record_has_the_same_ceiling(pytester, told, run):
+    pytester.makepyfile(
+        test_a="""
+        import pytest, requests
+        from model import URL, ask
+
+        @pytest.mark.vcr
+        def test_httpx():
+            ask()
+
+        @pytest.mark.vcr
+        def test_requests():
+            requests.post(URL + "/chat/completions", json={"model": "gpt-4o-mini", "max_tokens": 1000,
+                          "messages": [{"role": "user", "content": "in=1 out=1"}]})
+        """
+    )
+    result = run("--record-mode=once", "--token-max-spend=0.0005")
+    result.assert_outcomes(failed=2)
+    assert told.ledger == ()
+    assert len(set(lines_of(result))) == 2
+
+
+@plain
 def test_a_model_of_the_user_s_own_needs_a_price(pytester, told, live):
     pytester.makepyfile(
         test_a="""
