@@ -15,6 +15,7 @@ from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.ledger import Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import MarkerSettings, read_markers
+from pytest_tokenbudget.neighbours import untracked
 from pytest_tokenbudget.playbacks import Playbacks, describe_misses, playing, save
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.shared import SharedFixtures
@@ -239,6 +240,8 @@ class Gate:
             each for each in item.user_properties if not str(each[0]).startswith(PROPERTY_PREFIX)
         ]
         running.teardown.enter_context(self.frame.charge(ledger))
+        if playback is not None:
+            running.teardown.enter_context(untracked(item))
         running.teardown.enter_context(playing(playback, self.settings))
         return running
 

@@ -128,7 +128,7 @@ class Playback:
         return await vcr_handle_async_request(self.cassette, send, library)(transport, request)
 
     def cover(self) -> bool:
-        """Put vcrpy's stubs under the clients that are not httpx. They stay until ``eject``.
+        """Put vcrpy's stubs under the clients that do not ask by themselves. They stay until ``eject``.
 
         Returns:
             Whether they were put there now; ``False`` where they were already.
@@ -192,7 +192,7 @@ def insert(playback: Playback) -> Iterator[Playback]:
 class _Late:
     """A playback's cassette for vcrpy's stubs, opened when the first of them asks something of it."""
 
-    skip_patchers = ("httpx", "httpx2")  # these ask the playback themselves
+    skip_patchers = ("httpx", "httpx2", "aiohttp")  # these ask the playback themselves
     custom_patches = ()
 
     def __init__(self, playback: Playback) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.capture import mocks
 from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.tls import hook_contexts
 from pytest_tokenbudget.capture.tracked_request import begin, current
@@ -46,6 +47,7 @@ def _tapped_send(send: Callable[..., Any], tee: type) -> Callable[..., Any]:
             raise
         finally:
             current.reset(token)
+        tracked.replayed = tracked.replayed or (not tracked.sent and mocks.is_made_up(self, request.url))
         _watch(tracked, response, tee)
         return response
 
@@ -66,6 +68,7 @@ def _tapped_async_send(send: Callable[..., Awaitable[Any]], tee: type) -> Callab
             raise
         finally:
             current.reset(token)
+        tracked.replayed = tracked.replayed or (not tracked.sent and mocks.is_made_up(self, request.url))
         _watch(tracked, response, tee)
         return response
 
@@ -140,7 +143,7 @@ def _tee_streams(module: ModuleType) -> tuple[type, type]:  # noqa: C901 - two s
 
 def _replayed_handle(handle: Callable[..., Any], module: ModuleType) -> Callable[..., Any]:
     def sent(self: Any, request: Any) -> Any:
-        _note_sending()
+        _note_sending(self)
         response = handle(self, request)
         _note_answer(response.status_code)
         return response
@@ -151,12 +154,12 @@ def _replayed_handle(handle: Callable[..., Any], module: ModuleType) -> Callable
             return playback.handle(sent, self, request, module)
         return sent(self, request)
 
-    return replayed
+    return mocks.asks_mocks_first(replayed, handle)
 
 
 def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType) -> Callable[..., Any]:
     async def sent(self: Any, request: Any) -> Any:
-        _note_sending()
+        _note_sending(self)
         response = await handle(self, request)
         _note_answer(response.status_code)
         return response
@@ -167,11 +170,11 @@ def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType) -> Ca
             return await playback.handle_async(sent, self, request, module)
         return await sent(self, request)
 
-    return replayed
+    return mocks.asks_mocks_first_async(replayed, handle)
 
 
-def _note_sending() -> None:
-    if (tracked := current.get()) is not None:
+def _note_sending(transport: Any) -> None:
+    if (tracked := current.get()) is not None and not mocks.sees_sending(transport):
         tracked.sent, tracked.refused = True, False
 
 
