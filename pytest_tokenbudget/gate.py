@@ -17,6 +17,7 @@ from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.late import PATIENCE_SECONDS, LateAttempts
 from pytest_tokenbudget.ledger import Billing, Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import MarkerSettings, read_markers
+from pytest_tokenbudget.neighbours import untracked
 from pytest_tokenbudget.playbacks import (
     Missed,
     Playbacks,
@@ -282,6 +283,8 @@ class Gate:
             each for each in item.user_properties if not str(each[0]).startswith(PROPERTY_PREFIX)
         ]
         running.teardown.enter_context(self.frame.charge(ledger))
+        if playback is not None:
+            running.teardown.enter_context(untracked(item))
         running.teardown.enter_context(playing(playback, self.settings))
         return running
 

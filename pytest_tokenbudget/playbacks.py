@@ -25,6 +25,7 @@ from pytest_tokenbudget.capture.playback import Playback, insert
 from pytest_tokenbudget.environment import recorded_environment, replayed_environment
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.markers import read_markers
+from pytest_tokenbudget.neighbours import NO_CONFIG, has_own_cassette
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -120,9 +121,7 @@ class Playbacks:
     def _replays(self, item: pytest.Item, marked: bool) -> bool:  # noqa: FBT001 - one of two facts about the item
         if self._settings.replay == "off":
             return False
-        if item.get_closest_marker("vcr") is not None and _has_cassette_plugin(item.config):
-            return False  # pytest-recording's or pytest-vcr's own
-        return self._settings.replay == "all" or marked or wants_usage(item)
+        return (self._settings.replay == "all" or marked or wants_usage(item)) and not has_own_cassette(item)
 
     def _folder(self, item: pytest.Item) -> Path:
         return module_folder(item.path, self._settings.cassette_dir, self._settings.rootdir)
@@ -277,17 +276,12 @@ def _name_of(item: pytest.Item) -> CaseName:
     return CaseName(None if owner is None else owner.__qualname__, item.name)
 
 
-def _has_cassette_plugin(config: pytest.Config) -> bool:
-    return config.pluginmanager.hasplugin("recording") or config.pluginmanager.hasplugin("vcr")
-
-
 def _vcr_config(item: pytest.Item) -> Mapping[str, Any]:
     """The user's ``vcr_config`` fixture, as pytest-recording knows it; empty where there is none."""
     request = getattr(item, "_request", None)
     manager = item.session._fixturemanager  # noqa: SLF001 - pytest has no public way to ask whether a fixture exists
     definitions = manager.getfixturedefs("vcr_config", item)
-    # pytest-recording brings an empty one of its own.
-    if request is None or not definitions or definitions[-1].func.__module__ == "pytest_recording.plugin":
+    if request is None or not definitions or definitions[-1].func.__module__ in NO_CONFIG:
         return {}
     config: Mapping[str, Any] = request.getfixturevalue("vcr_config")
     return config

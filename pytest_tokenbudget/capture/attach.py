@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 HOOKS: Mapping[str, tuple[str, str]] = {
     "httpx": ("pytest_tokenbudget.capture.transport", "hook_client_library"),
     "httpx2": ("pytest_tokenbudget.capture.transport", "hook_client_library"),
+    "httpcore": ("pytest_tokenbudget.capture.mocks", "hook_pools"),
+    "httpcore2": ("pytest_tokenbudget.capture.mocks", "hook_pools"),
     "langchain_core.tracers.context": ("pytest_tokenbudget.capture.langchain", "register_handler"),
     "langchain_core.language_models.llms": ("pytest_tokenbudget.capture.langchain", "watch_cache"),
     "http.client": ("pytest_tokenbudget.capture.http_client", "hook_http_client"),

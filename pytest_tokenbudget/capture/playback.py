@@ -138,7 +138,7 @@ class Playback:
             self.fault = fault or self.fault
 
     def cover(self) -> bool:
-        """Put vcrpy's stubs under the clients that are not httpx. They stay until ``eject``.
+        """Put vcrpy's stubs under the clients that do not ask by themselves. They stay until ``eject``.
 
         Returns:
             Whether they were put there now; ``False`` where they were already.
@@ -211,7 +211,7 @@ def insert(playback: Playback) -> Iterator[Playback]:
 class CassetteOfPlayback:
     """A playback's cassette for vcrpy's stubs, opened when the first of them asks something of it."""
 
-    skip_patchers = ("httpx", "httpx2")  # these ask the playback themselves
+    skip_patchers = ("httpx", "httpx2", "aiohttp")  # these ask the playback themselves
     custom_patches = ()
 
     def __init__(self, playback: Playback) -> None:

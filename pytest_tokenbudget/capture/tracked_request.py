@@ -98,6 +98,10 @@ class TrackedRequest:
             SpendingRefused: see ``admit``.
         """
         self.admit()
+        self.depart()
+
+    def depart(self) -> None:
+        """Note that what was admitted before is now being written to a server."""
         self.sent, self.refused, self._unseen = True, False, False
 
     def hear(self, status: int) -> None:
@@ -220,7 +224,8 @@ def begin(method: str, url: str, body: bytes) -> TrackedRequest | None:
 
 def begin_live(method: str, url: str, body: bytes = b"") -> TrackedRequest | None:
     """Start to watch a request below vcrpy, unless a tap above, which it is the transport of, watches it already."""
-    if current.get() is not None:
+    if (above := current.get()) is not None:
+        above.sent = above.sent or urlsplit(above.url).path == urlsplit(url).path
         return None
     tracked = begin(method, url, body)
     if tracked is not None:

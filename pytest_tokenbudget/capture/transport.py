@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.capture import mocks
 from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.streams import make_streams
 from pytest_tokenbudget.capture.tls import hook_contexts
@@ -56,6 +57,7 @@ def _tapped_send(send: Callable[..., Any], tee: Callable[..., Any]) -> Callable[
             raise
         finally:
             current.reset(token)
+        tracked.replayed = tracked.replayed or (not tracked.sent and mocks.is_made_up(self, request.url))
         _watch(tracked, response, tee)
         return response
 
@@ -77,6 +79,7 @@ def _tapped_async_send(send: Callable[..., Awaitable[Any]], tee: Callable[..., A
             raise
         finally:
             current.reset(token)
+        tracked.replayed = tracked.replayed or (not tracked.sent and mocks.is_made_up(self, request.url))
         _watch(tracked, response, tee)
         return response
 
@@ -119,7 +122,7 @@ def _watch(tracked: TrackedRequest, response: Any, tee: Callable[..., Any]) -> N
 
 def _replayed_handle(handle: Callable[..., Any], module: ModuleType, streams: Streams) -> Callable[..., Any]:
     def sent(self: Any, request: Any) -> Any:
-        _note_sending()
+        _note_sending(self)
         response = handle(self, request)
         _note_answer(response.status_code)
         return response
@@ -139,12 +142,12 @@ def _replayed_handle(handle: Callable[..., Any], module: ModuleType, streams: St
             response.stream = streams.tee(response.stream, found)
         return response
 
-    return replayed
+    return mocks.asks_mocks_first(replayed, handle)
 
 
 def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType, streams: Streams) -> Callable[..., Any]:
     async def sent(self: Any, request: Any) -> Any:
-        _note_sending()
+        _note_sending(self)
         response = await handle(self, request)
         _note_answer(response.status_code)
         return response
@@ -164,11 +167,21 @@ def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType, strea
             response.stream = streams.async_tee(response.stream, found)
         return response
 
-    return replayed
+    return mocks.asks_mocks_first_async(replayed, handle)
 
 
-def _note_sending() -> None:
-    if (tracked := current.get()) is not None:
+def _note_sending(transport: Any) -> None:
+    """Note that a request is about to be sent.
+
+    Raises:
+        SpendingRefused: see ``TrackedRequest.admit``.
+    """
+    if (tracked := current.get()) is None:
+        return
+    if mocks.sees_sending(transport):
+        tracked.admit()
+        tracked.sent = False  # a connection has to be made first
+    else:
         tracked.leave()
 
 
