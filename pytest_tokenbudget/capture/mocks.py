@@ -1,7 +1,7 @@
 """Mocks of the user's own: they answer before a cassette does, and what they answer was neither sent nor spent.
 
-pytest-httpx, ``httpx.MockTransport`` and transports of the user's own sit above the place where a cassette answers, so
-they come first by themselves. respx sits below it, in httpcore's connection pool. Where somebody has put something
+pytest-httpx, ``httpx.MockTransport`` and transports of the user's own sit above the place where a cassette answers,
+so they come first by themselves. respx sits below it, in httpcore's connection pool. Where somebody has put something
 into that pool's place, it is asked first, and only what it passes on reaches the cassette.
 """
 

@@ -96,7 +96,7 @@ def test_a_budget_on_a_test_of_theirs_is_judged(pytester, client, beside, langsm
 
 @pytest.mark.parametrize("spread", [()], ids=["plain"])
 @pytest.mark.parametrize("how", ["no cache", "tracking is off"])
-def test_without_their_cache_ours_is_played_and_langsmith_hears_nothing(
+def test_without_their_cache_ours_is_played_and_langsmith_hears_nothing(  # noqa: PLR0917 - fixtures and a parameter
     pytester, client, beside, langsmith, monkeypatch, how
 ):
     if how == "no cache":
