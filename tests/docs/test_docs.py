@@ -127,10 +127,7 @@ def test_every_message_that_troubleshooting_quotes_exists():
 def test_what_is_not_built_is_not_promised():
     for page in sorted(DOCS.glob("*.md")):
         text = page.read_text(encoding="utf-8")
-        for word in (
-            "--token-drift",
-            "HTML",
-        ):
+        for word in ("HTML",):
             assert word not in text, f"{page.name} promises {word}"
 
 
