@@ -19,6 +19,10 @@ Verdict = Literal["within", "over", "unmeasured", "none"]
 MAX_DIGITS = 30
 """Longer numbers than this are typing errors, and would only cost time."""
 
+UNANSWERED = "a request had no recording"
+REFUSED = "a request was refused"
+"""Why a test is unmeasured that drift, a closed network or a ceiling kept from being measured."""
+
 _EXACT = Context(prec=100)
 
 

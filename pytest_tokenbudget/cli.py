@@ -93,6 +93,15 @@ def show_repriced(words: argparse.Namespace) -> int:
     return 0
 
 
+def scan_recordings(words: argparse.Namespace) -> int:
+    """Secrets in recordings, and what is broken, too old or unused."""
+    from pytest_tokenbudget.commands import scan  # noqa: PLC0415 - see the module
+
+    scanned = scan(words.paths, max_age=words.max_age, report=words.report, strict=words.strict)
+    _write(sys.stdout, scanned.printed)
+    return EXIT_FAILED if scanned.failed else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tokenbudget", description="What tests spend on language models, beside pytest.", allow_abbrev=False
@@ -102,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_combine(commands)
     _add_diff(commands)
     _add_prices(commands)
+    _add_scan(commands)
     _add_reprice(commands)
     return parser
 
@@ -157,6 +167,30 @@ def _add_prices(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     prices.add_argument("model", nargs="?", metavar="MODEL", help="for example gpt-4o-mini or azure:gpt-4o")
     _add_price_options(prices)
     prices.set_defaults(command=show_prices)
+
+
+def _add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    scan = commands.add_parser(
+        "scan",
+        help="look through recordings for secrets, and for what is broken, too old or unused",
+        description="Look through cassettes for secrets, however they are written or packed, and list the recordings "
+        "that are broken, too old or unused. No secret is printed, only its kind, its place and its first letters. "
+        "Exit status 0 where nothing was found, 1 for a secret, a broken file or an age that does not hold, 4 where "
+        "an option or a path can't be used.",
+        allow_abbrev=False,
+    )
+    scan.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="cassettes, or folders with some (default: each folder cassettes below)",
+    )
+    scan.add_argument("--max-age", metavar="AGE", help="how old a recording may be, such as 90d")
+    scan.add_argument(
+        "--report", metavar="REPORT", help="the JSON report of a whole run, which knows what no test used"
+    )
+    scan.add_argument("--strict", action="store_true", help="unused cassettes and leftovers are exit status 1 too")
+    scan.set_defaults(command=scan_recordings)
 
 
 def _add_reprice(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

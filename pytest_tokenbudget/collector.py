@@ -19,6 +19,7 @@ from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.extent import DESELECTED, Extent, narrowed_by, outside
 from pytest_tokenbudget.late import spool_path, unspool
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
+from pytest_tokenbudget.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -62,6 +63,9 @@ class Collector:
         self._late: dict[str, dict[str, None]] = {}
         self._spools: list[Path] = []
         self._session: pytest.Session | None = None
+        self._tells_spending = self._runs and (settings.record != "none" or settings.max_spend is not None)
+        self._spending = Spending()
+        self._told = self._spending
 
     # -- the run
 
@@ -99,10 +103,24 @@ class Collector:
         if carried is None:
             return
         if carried["record"] is not None:
-            self._records.pop(report.nodeid, None)  # a rerun takes the place of the first try
+            if (before := self._records.pop(report.nodeid, None)) is not None:
+                self._shared += _still_spent(before)  # a rerun takes the place of the first try
             self._records[report.nodeid] = UsageRecord.from_dict(carried["record"]).with_outcome(outcome)
-        self._shared += [SharedRecord.from_dict(each) for each in carried["shared"]]
+            self._spending = self._spending.plus(self._records[report.nodeid].calls)
+        self.take_shared([SharedRecord.from_dict(each) for each in carried["shared"]])
         self.take_late(carried["late"])
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self) -> None:
+        """Say what was spent so far, when the terminal has said all it has to say about the test that spent it."""
+        if not self._tells_spending or self._spending == self._told:
+            return
+        self._told = self._spending
+        if self.delivery.is_quiet:
+            return
+        from pytest_tokenbudget.report.spending import describe_progress  # noqa: PLC0415 - only when it is shown
+
+        self.delivery.note(describe_progress(self._spending, max_spend=self.settings.max_spend))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -110,7 +128,7 @@ class Collector:
         self._crashed = self._crashed or bool(error)
         output = getattr(node, "workeroutput", {})
         self.extent.deselected = self.extent.deselected or output.get(DESELECTED, False)
-        self._shared += [SharedRecord.from_dict(each) for each in output.get(LEFTOVER, ())]
+        self.take_shared([SharedRecord.from_dict(each) for each in output.get(LEFTOVER, ())])
         self.take_late(output.get(LATE, ()))
         if workerinput := getattr(node, "workerinput", None):
             self._spools.append(spool_path(workerinput))
@@ -124,7 +142,7 @@ class Collector:
             self._failed_run = self._judge_run()
             if self._failed_run and self.settings.enforcement == "enforce":
                 session.testsfailed += 1
-        if self._runs and self._late_failures():
+        if self._runs and (self._late_failures() or (self._refusals() and not session.testsfailed)):
             session.testsfailed += 1
         return result
 
@@ -147,10 +165,12 @@ class Collector:
         self._summary = self._summarise(complete=complete)
         faults += self.delivery.deliver(self._summary)
         if not self.config.pluginmanager.hasplugin("terminalreporter"):
-            self.delivery.say(self._verdicts())
+            self.delivery.say([*(f"token budget: {line}" for line in self._spent()), *self._verdicts()])
         if faults:
             self.delivery.say([f"token budget: {fault}" for fault in faults])
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        elif self._refusals() and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED  # by what was refused after the last test
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Show the report, and what fails the run."""
@@ -158,14 +178,16 @@ class Collector:
             return
         if self.delivery.shows_summary:
             self.delivery.show(terminalreporter, self._summary)
-        elif lines := self._verdicts():
-            terminalreporter.section("token budget")
+        elif lines := [*self._spent(), *self._verdicts()]:
+            terminalreporter.write_sep("=", "token budget")
             for line in lines:
                 terminalreporter.write_line(line)
 
     def take_shared(self, records: list[SharedRecord]) -> None:
-        """Take what was used after the last test of this process."""
+        """Take what shared fixtures, and code outside of any test, have used."""
         self._shared += records
+        for record in records:
+            self._spending = self._spending.plus(record.calls)
 
     def take_late(self, notes: Iterable[Note]) -> None:
         """Take what replayed tests tried after their end."""
@@ -236,23 +258,39 @@ class Collector:
         )
         return judge_total(tally, *limits)
 
+    def _refusals(self) -> list[str]:
+        """Requests that were refused for what they could cost where there was no test to fail for it."""
+        return [line for record in self._shared for line in record.blocked] if self._runs else []
+
+    def _spent(self) -> list[str]:
+        """What a run that may spend has spent, if any test of it used a model."""
+        if not self._tells_spending or not (self._spending.requests or self._has_calls()):
+            return []
+        from pytest_tokenbudget.report.spending import describe_spending  # noqa: PLC0415 - only when it is shown
+
+        return [f"spent: {describe_spending(self._spending, max_spend=self.settings.max_spend)}"]
+
+    def _has_calls(self) -> bool:
+        parts: tuple[UsageRecord | SharedRecord, ...] = (*self._records.values(), *self._shared)
+        return any(part.calls for part in parts)
+
     def _verdicts(self) -> list[str]:
         """What fails the run as a whole, and what would fail tests if it were enforced."""
         if self._summary is None:
             return []
+        refused = [f"the run: {line}" for line in self._refusals()]
         warned = [each for each in self._records.values() if each.violations and self.settings.enforcement == "warn"]
         late = self._late_failures()
         if not self._failed_run and not warned:
-            return late
+            return [*late, *refused]
         from pytest_tokenbudget.report.message import limit_lines  # noqa: PLC0415 - only when it is shown
 
         lines = []
         for record in warned:
             lines.append(f"{record.nodeid} (warning only)")
             lines += [f"  {line}" for line in limit_lines(record.violations, record.tally, record)]
-        return (
-            lines + late + [f"the run: {line.strip()}" for line in limit_lines(self._failed_run, self._summary.total)]
-        )
+        limits = [f"the run: {line.strip()}" for line in limit_lines(self._failed_run, self._summary.total)]
+        return [*lines, *late, *limits, *refused]
 
     def _update_baseline(self, *, complete: bool) -> list[str]:
         path, prune_to = self.settings.baseline, None
@@ -310,6 +348,7 @@ class Collector:
             baseline=self._baseline_summary(complete=complete),
             run_violations=self._failed_run,
             unused_cassettes=self._unused_cassettes() if complete and self._partial() is None else (),
+            max_spend=self.settings.max_spend,
         )
         listed = {record.nodeid for record in summary.tests} | known.keys()
         return replace(summary, tests=tuple(record for record in records if record.nodeid in listed))
@@ -319,8 +358,7 @@ class Collector:
         return record if late is None else replace(record, blocked=(*record.blocked, *late))
 
     def _prices(self) -> PriceTable:
-        parts: tuple[UsageRecord | SharedRecord, ...] = (*self._records.values(), *self._shared)
-        if any(part.calls for part in parts):
+        if self._has_calls():
             return self.book.describe()  # type: ignore[return-value]
         from pytest_tokenbudget.price_day import describe_unread  # noqa: PLC0415 - only where nothing was priced
 
@@ -378,3 +416,9 @@ class Collector:
 
 def _no_prune(reason: str) -> str:
     return f"--token-update-baseline=prune needs a whole run, and this is none: {reason}; nothing was written"
+
+
+def _still_spent(record: UsageRecord) -> list[SharedRecord]:
+    """What an earlier try of a test has spent: it is charged to no test, and gone all the same."""
+    live = tuple(call for call in record.calls if not call.replayed)
+    return [SharedRecord(fixture="", scope="session", calls=live)] if live else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -19,6 +20,7 @@ from pytest_tokenbudget.report.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pytest_tokenbudget.inspection import ReportedUse
     from pytest_tokenbudget.summary import Summary
 
 Value = TypeVar("Value")
@@ -36,6 +38,18 @@ class Combined(NamedTuple):
 
     printed: str
     said: str
+    failed: bool
+
+
+class Scanned(NamedTuple):
+    """What ``scan`` found.
+
+    Attributes:
+        printed: the findings, for people.
+        failed: whether there is something that must not stay so.
+    """
+
+    printed: str
     failed: bool
 
 
@@ -135,6 +149,72 @@ def repriced(report: str, model: str, *, prices: str | None, day: str | None) ->
     return render_repriced(total, rows, model=model, source=source, complete=summary.complete)
 
 
+def scan(paths: Sequence[str], *, max_age: str | None, report: str | None, strict: bool) -> Scanned:
+    """Look through cassettes for secrets, and for what is broken, too old or unused.
+
+    Args:
+        paths: files and folders; without any, each folder ``cassettes`` below the current one.
+        max_age: how old a recording may be, as the option says it.
+        report: the JSON report of a whole run, which knows what no test used.
+        strict: whether what lies about unused fails too.
+
+    Raises:
+        ConfigurationError: an option or a path can't be used, or there is no cassette at all.
+    """
+    from pytest_tokenbudget.capture.age import DAY  # noqa: PLC0415 - one command's own
+    from pytest_tokenbudget.capture.scan import inspect_file  # noqa: PLC0415 - likewise
+    from pytest_tokenbudget.inspection import Inspection  # noqa: PLC0415 - likewise
+    from pytest_tokenbudget.report.scan_text import render_scan  # noqa: PLC0415 - likewise
+    from pytest_tokenbudget.settings import parse_age  # noqa: PLC0415 - likewise
+
+    allowed = _option("--max-age", max_age, parse_age)
+    use = None if report is None else _reported_use(report)
+    files = _cassettes(paths)
+    now = datetime.now(UTC)
+    with _no_collection():
+        inspected = tuple(inspect_file(file, now=now, max_age=allowed) for file in files)
+    inspection = Inspection(files=inspected, max_age_days=None if allowed is None else allowed // DAY, use=use)
+    return Scanned(render_scan(inspection), inspection.unusable or (strict and inspection.untidy))
+
+
+def _cassettes(paths: Sequence[str]) -> list[Path]:
+    from pytest_tokenbudget.capture.scan import find_cassettes  # noqa: PLC0415 - one command's own
+
+    found: dict[Path, None] = {}
+    for path in map(Path, paths or ["."]):
+        if path.is_dir():
+            found |= dict.fromkeys(find_cassettes(path, anywhere=bool(paths)))
+        elif _exists(path):
+            found[path] = None
+        else:
+            raise ConfigurationError(f"{path} does not exist")
+    if not found:
+        where = " and ".join(paths) or "any folder cassettes below this one"
+        raise ConfigurationError(f"there is no cassette in {where}; name a file or a folder that has one")
+    return list(found)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _reported_use(report: str) -> ReportedUse:
+    from pytest_tokenbudget.capture.redaction import redact  # noqa: PLC0415 - one command's own
+    from pytest_tokenbudget.inspection import ReportedUse  # noqa: PLC0415 - likewise
+
+    with _no_collection():
+        summary = load(Path(report))
+    return ReportedUse(
+        report=report,
+        complete=summary.complete,
+        unused=tuple(map(redact, summary.unused_cassettes)),
+        unplayed=tuple(redact(f"{note['nodeid']}: {note['message']}") for note in summary.unplayed),
+    )
+
+
 def _book(prices: str | None, day: str | None) -> PriceBook:
     return PriceBook(_overrides(prices), None if day is None else parse_price_date(day))
 
@@ -143,7 +223,7 @@ def _overrides(prices: str | None) -> PriceOverrides:
     return PriceOverrides() if prices is None else load_price_file(Path(prices))
 
 
-def _option(name: str, text: str | None, parse: Callable[[object], Value]) -> Value | None:
+def _option(name: str, text: str | None, parse: Callable[[str], Value]) -> Value | None:
     if text is None:
         return None
     try:

@@ -37,6 +37,12 @@ class Delivery:
         """Whether the terminal's summary carries the report."""
         return any(report.kind == "term" and report.dest is None for report in self._reports)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the user wants to see less than pytest shows by itself."""
+        shown = self._config.pluginmanager.hasplugin("terminalreporter")
+        return not shown or getattr(self._config.option, "verbose", 0) < 0
+
     def begin(self, stub: Summary) -> None:
         """Put the unfinished report in each file, so that a killed run can't pass for a cheap one.
 
@@ -83,7 +89,7 @@ class Delivery:
             summary, width=writer.fullwidth, ascii_only=not encoding.lower().replace("-", "").startswith("utf")
         )
         if lines:
-            terminalreporter.section("token budget")
+            terminalreporter.write_sep("=", "token budget")
             for line in lines:
                 terminalreporter.write_line(line)
 
@@ -96,6 +102,14 @@ class Delivery:
             else:
                 _start_line(reporter)
                 reporter.write_line(line)
+
+    def note(self, line: str) -> None:
+        """Put a line between those of the tests, where the terminal shows how far they are."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None or (reporter.verbosity <= 0 and self._config.pluginmanager.hasplugin("dsession")):
+            self.say([line])  # dots of tests that run at once come with no file's name that would start a line
+        else:
+            reporter.write_ensure_prefix(line)  # as it shows a test's name: whatever follows starts a new line
 
     def _files(self) -> list[Report]:
         return [report for report in self._reports if report.dest not in (None, "-")]

@@ -59,6 +59,13 @@ class ReplayMiss(BaseException):
     """
 
 
+class SpendingRefused(BaseException):
+    """A live request was not sent, because it could bring the run above ``--token-max-spend``.
+
+    It is no ``Exception`` for the same reasons as ``ReplayMiss``, and fails the test in the same way.
+    """
+
+
 def _toml_key(models: tuple[str, ...]) -> str:
     model = models[0] if models else "my-model"
     return '"' + model.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -67,17 +67,21 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, folder: Path | None = None) -> Iterator[None]:
     """Keep every other process and thread of this user that asks for the same file out, until the block ends.
 
     The lock is the kernel's, so that it ends with its holder, even a killed one. Its file lies in the system's
     folder for temporary files and goes when the lock does. It can't be taken twice by the same thread.
 
+    Args:
+        path: the file; it need not exist.
+        folder: where the lock's file lies instead; all who ask must say the same.
+
     Raises:
         OSError: there is no place for the lock; as ``TimeoutError``, somebody held it for ``WAIT_SECONDS``.
     """
     name = hashlib.sha256(os.fsencode(os.path.normcase(os.path.realpath(path)))).hexdigest()[:32]
-    lock = _lock_folder() / f"{name}.lock"
+    lock = (folder or _lock_folder()) / f"{name}.lock"
     held = _acquire(lock, path)
     try:
         yield

@@ -9,15 +9,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_tokenbudget.admission import RECORD_ATTRIBUTE, asks
-from pytest_tokenbudget.budget import Budget
+from pytest_tokenbudget.budget import REFUSED, UNANSWERED, Budget
 from pytest_tokenbudget.capture import attach
 from pytest_tokenbudget.capture.ward import await_left_behind
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.late import PATIENCE_SECONDS, LateAttempts
-from pytest_tokenbudget.ledger import Frame, Ledger, pop_frame, push_frame
+from pytest_tokenbudget.ledger import Billing, Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import MarkerSettings, read_markers
-from pytest_tokenbudget.playbacks import Missed, Playbacks, playing, save, take_misses
+from pytest_tokenbudget.neighbours import untracked
+from pytest_tokenbudget.playbacks import (
+    Missed,
+    Playbacks,
+    describe_age,
+    describe_estimates,
+    describe_refusals,
+    playing,
+    save,
+    take_misses,
+)
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.capture.playback import Playback
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
+    from pytest_tokenbudget.spending import Account
     from pytest_tokenbudget.summary import Note
 
 PROPERTY_PREFIX = "token_budget."
@@ -46,6 +57,7 @@ class RunningTest:
         message: what fails it, once it was judged.
         judged: whether it was judged.
         failed: whether its own code, or a fixture, failed.
+        young: whether its call passed, and played no recording that is too old.
         teardown: undone at its end.
     """
 
@@ -57,6 +69,7 @@ class RunningTest:
     message: str = ""
     judged: bool = False
     failed: bool = False
+    young: bool = False
     teardown: ExitStack = field(default_factory=ExitStack)
 
 
@@ -68,10 +81,12 @@ REFUSAL = pytest.StashKey[str]()
 class Gate:
     """The hooks of one session in a process that runs tests."""
 
-    def __init__(self, settings: Settings, book: PriceBook, baseline: Baseline | None) -> None:
+    def __init__(
+        self, settings: Settings, book: PriceBook, baseline: Baseline | None, account: Account | None
+    ) -> None:
         self.settings = settings
         self.book = book
-        self.frame = Frame(book)
+        self.frame = Frame(book, account)
         self._judge_of_tests = Judge(settings=settings, book=book, baseline=baseline)
         self._playbacks = Playbacks(settings)
         self._tells_parts = any(report.kind == "json" for report in settings.reports)
@@ -83,10 +98,16 @@ class Gate:
 
     # -- the session
 
-    def open(self, manager: pytest.PytestPluginManager) -> None:
-        """Let calls of this process come here."""
-        manager.register(self, "pytest_tokenbudget_gate")
-        manager.register(self._shared, "pytest_tokenbudget_shared")
+    def open(self, manager: pytest.PytestPluginManager, *, runs_tests: bool = True) -> None:
+        """Let calls of this process come here.
+
+        Args:
+            manager: where the hooks are registered.
+            runs_tests: whether it runs tests; xdist's controller does not, and only its own calls are seen.
+        """
+        if runs_tests:
+            manager.register(self, "pytest_tokenbudget_gate")
+            manager.register(self._shared, "pytest_tokenbudget_shared")
         push_frame(self.frame)
         if self.settings.counts_all:
             self._attach()
@@ -116,6 +137,8 @@ class Gate:
             del item.stash[RUNNING]  # a rerun starts from nothing
         if REFUSAL in item.stash:
             del item.stash[REFUSAL]
+        if (untold := self._finished.pop(item.nodeid, None)) is not None:
+            self._keep_spent(UsageRecord.from_dict(untold))
         running: RunningTest | None = None
         try:
             running = self._admit(item)
@@ -168,6 +191,7 @@ class Gate:
         if running.message and self.settings.enforcement == "enforce":
             pytest.fail(running.message, pytrace=False)
         self._fail_on_unplayed(item, running)
+        self._fail_on_age(item, running)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -179,6 +203,8 @@ class Gate:
         try:
             result = yield
             self._fail_on_misses(item, running)
+            if running.young:
+                self._fail_on_age(item, running)  # of what its fixtures asked for at their end
         except BaseException:
             running.failed = True
             self._note_misses(item, running, self._shared.take_misses())
@@ -230,6 +256,12 @@ class Gate:
 
     # -- the steps
 
+    def _keep_spent(self, record: UsageRecord) -> None:
+        """What an earlier try of a test has spent is charged to no test, and stays spent."""
+        for call in record.calls:
+            if not call.replayed:
+                Billing((self.frame.rest,)).add(call)
+
     def _admit(self, item: pytest.Item) -> RunningTest | None:
         """Open a test's ledger and cassette; ``None`` for a test that nobody asks figures of.
 
@@ -251,6 +283,8 @@ class Gate:
             each for each in item.user_properties if not str(each[0]).startswith(PROPERTY_PREFIX)
         ]
         running.teardown.enter_context(self.frame.charge(ledger))
+        if playback is not None:
+            running.teardown.enter_context(untracked(item))
         running.teardown.enter_context(playing(playback, self.settings))
         return running
 
@@ -272,10 +306,12 @@ class Gate:
                 incidents=running.ledger.incidents,
             ),
             running.marker_settings.budget,
-            unanswered=(running.playback is not None and running.playback.failed)
-            or (running.record is not None and bool(running.record.drift or running.record.blocked)),
+            unanswered=_why_unanswered(running),
             ran=ran,
         )
+        if running.playback is not None:
+            told = describe_estimates(running.playback, item.nodeid, self.book, self.settings.rootdir)
+            record = replace(record, drift=(*record.drift, *told))
         if record.violations or self._tells_parts:
             record = replace(record, calls=tuple(map(locate_input, record.calls)))
         running.record = record
@@ -292,16 +328,16 @@ class Gate:
             item.add_report_section("call", "token usage", str(running.tracker))
 
     def _fail_on_misses(self, item: pytest.Item, running: RunningTest) -> None:
-        """A request that no recording answers fails the test, whatever its code made of it."""
+        """A request without an answer, by no recording or too little money, fails the test, whatever its code did."""
         if lines := self._take_misses(item, running):
             # What the code under test made of the miss would only hide it.
             raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
 
     def _take_misses(self, item: pytest.Item, running: RunningTest) -> tuple[str, ...]:
         """What the test asked for and did not get since this was last asked, each one line, noted in its record."""
-        if running.playback is None:
-            return ()
-        missed = take_misses(running.playback, item.nodeid, self.book, self.settings.rootdir)
+        missed = Missed(blocked=tuple(describe_refusals(running.ledger)))
+        if running.playback is not None:
+            missed = missed.joined(take_misses(running.playback, item.nodeid, self.book, self.settings.rootdir))
         self._note_misses(item, running, missed)
         return missed.lines
 
@@ -328,6 +364,16 @@ class Gate:
                 f"pytest {running.record.nodeid} --token-record=rewrite",
                 pytrace=False,
             )
+
+    def _fail_on_age(self, item: pytest.Item, running: RunningTest) -> None:
+        """Recordings that are older than allowed fail a test that passes otherwise."""
+        nodeid = item.nodeid
+        if running.playback is not None and (
+            line := describe_age(running.playback, subject=nodeid, nodeid=nodeid, max_age=self.settings.max_age)
+        ):
+            running.failed = True
+            pytest.fail(line, pytrace=False)
+        running.young = True
 
     def _dismiss(self, item: pytest.Item, running: RunningTest) -> tuple[str, ...]:
         """Close a test's ledger and cassette, and complete its record.
@@ -367,3 +413,12 @@ class Gate:
 
             item.user_properties += junit_properties(running.record)
         return lines
+
+
+def _why_unanswered(running: RunningTest) -> str:
+    """Why a request of the test got no answer; empty where all did."""
+    if (running.playback is not None and running.playback.failed) or (running.record and running.record.drift):
+        return UNANSWERED
+    if running.ledger.refused or (running.record and running.record.blocked):
+        return REFUSED
+    return ""

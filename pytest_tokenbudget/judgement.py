@@ -28,19 +28,19 @@ class Judge:
     book: PriceBook
     baseline: Baseline | None
 
-    def judge(self, record: UsageRecord, budget: Budget, *, unanswered: bool, ran: bool) -> UsageRecord:
+    def judge(self, record: UsageRecord, budget: Budget, *, unanswered: str, ran: bool) -> UsageRecord:
         """Complete a test's record with its verdict.
 
         Args:
             record: what the test used, priced.
             budget: its limits.
-            unanswered: whether a request of it had no recording, so that nothing else can be said.
+            unanswered: why a request of it got no answer, so that nothing else can be said; empty where all did.
             ran: whether its code ran; a test that was skipped need not have made its requests, and is not compared.
         """
         limits = budget if ran else replace(budget, min_requests=None)
         violations: list[Violation] = []
         if unanswered and budget.watches:
-            violations.append(Violation(limit="unmeasured", reason="a request had no recording"))
+            violations.append(Violation(limit="unmeasured", reason=unanswered))
         elif budget.watches:
             tally = Tally.of(record.calls, cache_hits=record.cache_hits)
             violations += judge(tally, limits, estimates_count=self.settings.estimates_count)

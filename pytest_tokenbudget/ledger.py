@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_tokenbudget.pricing import PriceBook
+    from pytest_tokenbudget.spending import Account
     from pytest_tokenbudget.usage import ModelCall
 
 
@@ -47,6 +48,7 @@ class Ledger:
     _calls: list[ModelCall] = field(default_factory=list)
     _cache_hits: int = 0
     _incidents: list[str] = field(default_factory=list)
+    _refusals: list[str] = field(default_factory=list)
     _in_flight: list[InFlight] = field(default_factory=list)
 
     @property
@@ -79,6 +81,17 @@ class Ledger:
             waiting, self._in_flight = self._in_flight, []
         for each in waiting:
             each.preview(Billing((self,)))
+
+    @property
+    def refused(self) -> bool:
+        """Whether a request was refused before it was sent, and nobody has taken that yet."""
+        return bool(self._refusals)
+
+    def take_refusals(self) -> list[str]:
+        """Take out why requests were refused before they were sent, each one line: whoever takes it fails for it."""
+        with _LOCK:
+            taken, self._refusals = self._refusals, []
+        return taken
 
     def close(self) -> None:
         """Take no more calls."""
@@ -130,6 +143,14 @@ class Billing:
             for ledger in self._targets():
                 ledger._incidents.append(what)  # noqa: SLF001
 
+    def refuse(self, why: str) -> None:
+        """Enter that a request was refused before it was sent, where it would have been billed."""
+        with _LOCK:
+            account = self.ledgers[0]
+            if not account.is_open and _frames:
+                account = _frames[-1].rest
+            account._refusals.append(why)  # noqa: SLF001
+
     def begin(self, request: InFlight) -> None:
         """Enter a request whose answer is being read."""
         with _LOCK:
@@ -158,11 +179,13 @@ class Frame:
 
     Attributes:
         book: the prices that hold in it.
+        account: what it may spend on live requests; ``None`` where there is no ceiling.
         rest: what no test and no fixture can be blamed for.
         running: the test or fixture that runs now.
     """
 
     book: PriceBook
+    account: Account | None = None
     rest: Ledger = field(default_factory=lambda: Ledger("outside of any test"))
     running: Ledger | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -24,11 +25,15 @@ from pytest_tokenbudget.capture.playback import Playback, insert
 from pytest_tokenbudget.environment import recorded_environment, replayed_environment
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.markers import read_markers
+from pytest_tokenbudget.neighbours import NO_CONFIG, has_own_cassette
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
     from pathlib import Path
 
+    from pytest_tokenbudget.capture.playback import Miss
+    from pytest_tokenbudget.ledger import Ledger
     from pytest_tokenbudget.markers import MarkerSettings
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
@@ -68,6 +73,7 @@ class Playbacks:
             match_on=marker_settings.match_on,
             configure=lambda: _vcr_config(item),
             since=self._since,
+            estimates=settings.drift == "estimate",
         )
 
     def is_shared(self, playback: Playback, session: pytest.Session) -> bool:
@@ -103,7 +109,11 @@ class Playbacks:
                 f"{asking.nodeid}: the cassette of {fixturedef.argname} can't be used: {error}"
             ) from None
         playback = Playback(
-            path=path, record=self._settings.record, configure=lambda: _vcr_config(asking), since=self._since
+            path=path,
+            record=self._settings.record,
+            configure=lambda: _vcr_config(asking),
+            since=self._since,
+            estimates=self._settings.drift == "estimate",
         )
         playback.ward.is_shared = True
         return playback
@@ -111,9 +121,7 @@ class Playbacks:
     def _replays(self, item: pytest.Item, marked: bool) -> bool:  # noqa: FBT001 - one of two facts about the item
         if self._settings.replay == "off":
             return False
-        if item.get_closest_marker("vcr") is not None and _has_cassette_plugin(item.config):
-            return False  # pytest-recording's or pytest-vcr's own
-        return self._settings.replay == "all" or marked or wants_usage(item)
+        return (self._settings.replay == "all" or marked or wants_usage(item)) and not has_own_cassette(item)
 
     def _folder(self, item: pytest.Item) -> Path:
         return module_folder(item.path, self._settings.cassette_dir, self._settings.rootdir)
@@ -158,6 +166,19 @@ def playing(
                     stack.enter_context(tiktoken_offline())
             stack.enter_context(insert(playback))
         yield
+
+
+def describe_estimates(playback: Playback, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
+    """One line for each request that the nearest recording answered."""
+    return _described(playback, playback.estimated, nodeid, book, rootdir)
+
+
+def _described(playback: Playback, misses: Sequence[Miss], nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
+    if not misses:
+        return []
+    from pytest_tokenbudget.capture import drift  # noqa: PLC0415 - only when there is any
+
+    return drift.describe_misses(playback, misses, nodeid=nodeid, book=book, rootdir=rootdir)
 
 
 class Missed(NamedTuple):
@@ -206,11 +227,40 @@ def take_misses(playback: Playback, nodeid: str, book: PriceBook, rootdir: Path,
     drift: list[str] = [] if fault is None else [fault]
     if count := len(playback.misses):
         if fault is None:
-            from pytest_tokenbudget.capture.drift import describe_misses  # noqa: PLC0415 - only when it fails
-
-            drift = describe_misses(playback, nodeid=nodeid, book=book, rootdir=rootdir)
+            drift = _described(playback, playback.misses[:count], nodeid, book, rootdir)
         del playback.misses[:count]
     return Missed(tuple(drift), tuple(lines))
+
+
+def describe_age(playback: Playback, *, subject: str, nodeid: str, max_age: timedelta | None) -> str | None:
+    """One line where a playback played recordings that are older than allowed; ``None`` where it did not.
+
+    Args:
+        playback: the cassette; one that records is not judged: what it stores is new.
+        subject: who played it, for the line.
+        nodeid: the test that asked for it, for the command.
+        max_age: how old recordings may be; ``None`` for any age.
+    """
+    if max_age is None or playback.live or not playback.used:
+        return None
+    from pytest_tokenbudget.capture.age import describe_played  # noqa: PLC0415 - only where ages are judged
+
+    return describe_played(
+        playback.played_headers(),
+        subject=subject,
+        command=f"pytest {shlex.quote(nodeid)} --token-record=rewrite",
+        since=playback.since,
+        max_age=max_age,
+    )
+
+
+def describe_refusals(ledger: Ledger) -> list[str]:
+    """One line for the requests that were refused for what they could cost; none where none was."""
+    refusals = ledger.take_refusals()
+    if len(refusals) < 2:  # noqa: PLR2004 - one says all
+        return refusals
+    # Each of the others says the same of another moment.
+    return [f"{refusals[0]}; {len(refusals) - 1:,} more of its requests were refused"]
 
 
 def save(playback: Playback, *, whole: bool) -> None:
@@ -226,17 +276,12 @@ def _name_of(item: pytest.Item) -> CaseName:
     return CaseName(None if owner is None else owner.__qualname__, item.name)
 
 
-def _has_cassette_plugin(config: pytest.Config) -> bool:
-    return config.pluginmanager.hasplugin("recording") or config.pluginmanager.hasplugin("vcr")
-
-
 def _vcr_config(item: pytest.Item) -> Mapping[str, Any]:
     """The user's ``vcr_config`` fixture, as pytest-recording knows it; empty where there is none."""
     request = getattr(item, "_request", None)
     manager = item.session._fixturemanager  # noqa: SLF001 - pytest has no public way to ask whether a fixture exists
     definitions = manager.getfixturedefs("vcr_config", item)
-    # pytest-recording brings an empty one of its own.
-    if request is None or not definitions or definitions[-1].func.__module__ == "pytest_recording.plugin":
+    if request is None or not definitions or definitions[-1].func.__module__ in NO_CONFIG:
         return {}
     config: Mapping[str, Any] = request.getfixturevalue("vcr_config")
     return config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,7 @@ from pytest_tokenbudget.options import DEFAULT_BASELINE, MARKERS, OPTIONS, add_o
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from decimal import Decimal
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.collector import Collector
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.gate import Gate
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
+    from pytest_tokenbudget.spending import Account
     from pytest_tokenbudget.summary import Note
     from pytest_tokenbudget.tracking import UsageTracker
 
@@ -75,6 +77,7 @@ class Activation:
         self._settings: Settings | None = None
         self._book: PriceBook
         self._baseline: Baseline | None = None
+        self._account: Account | None = None
         self._gate: Gate | None = None
         self._collector: Collector | None = None
         self._extent: Extent | None = None
@@ -86,13 +89,25 @@ class Activation:
         Raises:
             pytest.UsageError: something of it is not allowed.
         """
-        self._read_settings()
+        settings = self._read_settings()
+        if settings.max_spend is not None:
+            self._open_account(settings.max_spend)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker of xdist where the account lies that all of them share."""
+        if self._account is not None:
+            from pytest_tokenbudget.spending import TICKET  # noqa: PLC0415 - it is loaded by now
+
+            node.workerinput[TICKET] = self._account.ticket
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Open for every test, if something asks for the figures of all."""
         if self._is_controller():
             self._open_collector()  # it collects no tests, so it can't know whether one will ask
+            if self._account is not None:
+                self._open_gate()  # hooks of the user's own may spend here too
         elif self._settings is not None and self._settings.counts_all:
             self._open_gate()
             self._open_collector()
@@ -130,6 +145,8 @@ class Activation:
 
     def pytest_unconfigure(self) -> None:
         """Leave the process as it was found, but for what replayed tests have left behind in it."""
+        if self._account is not None and not hasattr(self._config, "workerinput"):
+            self._account.close()
         if self._gate is None:
             return
         self._gate.close()
@@ -161,13 +178,24 @@ class Activation:
                 raise pytest.UsageError(str(error)) from None
         return self._settings
 
+    def _open_account(self, ceiling: Decimal) -> None:
+        from pytest_tokenbudget.spending import TICKET, Account  # noqa: PLC0415 - only where there is a ceiling
+
+        worker: dict[str, Any] | None = getattr(self._config, "workerinput", None)
+        try:
+            self._account = Account.open(ceiling) if worker is None else Account.join(ceiling, worker.get(TICKET))
+        except OSError as error:
+            raise pytest.UsageError(
+                f"token budget: there is no place for the account that --token-max-spend needs: {error}"
+            ) from None
+
     def _open_gate(self) -> None:
         if self._gate is None:
             from pytest_tokenbudget.gate import Gate  # noqa: PLC0415 - not on the start-up path
 
             settings = self._read_settings()
-            self._gate = Gate(settings, self._book, self._baseline)
-            self._gate.open(self._config.pluginmanager)
+            self._gate = Gate(settings, self._book, self._baseline, self._account)
+            self._gate.open(self._config.pluginmanager, runs_tests=not self._is_controller())
             if hasattr(self._config, "workerinput"):
                 from pytest_tokenbudget.extent import Extent  # noqa: PLC0415 - not on the start-up path
 

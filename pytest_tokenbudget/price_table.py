@@ -97,6 +97,21 @@ def table_rates(provider: str, model: str, *, tier: str, on: date) -> Rates:
     raise UnknownModelError(f"no price for {model!r} at the service tier {tier!r}")
 
 
+def table_window(provider: str, model: str) -> int | None:
+    """The tokens of input and output together that the model takes, as the table has it; ``None`` where it says none.
+
+    Args:
+        provider: as for ``table_rates``.
+        model: as for ``table_rates``.
+
+    Raises:
+        UnknownModelError: no such provider or model.
+    """
+    entry, _ = _find(_billing_provider(provider, model), model)
+    window: int | None = entry.context_window
+    return window
+
+
 def is_provider(name: str) -> bool:
     """Whether the table knows a provider of that id."""
     return any(each.id == name for each in _providers())

@@ -22,6 +22,7 @@ from pytest_tokenbudget.price_table import (
     is_provider,
     newest_check,
     table_rates,
+    table_window,
 )
 
 if TYPE_CHECKING:
@@ -123,6 +124,28 @@ class PriceBook:
                 f"[models.{key}] input = 3.00, output = 15.00 (USD per million tokens)",
             )
         return amount
+
+    def context_window(self, model: str, *, provider: str = "") -> int | None:
+        """How many tokens of input and output together the model takes; ``None`` where the table does not say.
+
+        Args:
+            model: the model's name; one that the user gave another model as an alias stands for that.
+            provider: who bills.
+        """
+        target = self._overrides.target(model)
+        seller, name = _split(target) if target is not None else ("", model)
+        provider = canonical_provider(seller or provider)
+        if not provider:
+            provider, name = _split(name)
+        try:
+            return table_window(provider, name.strip().lower())
+        except UnknownModelError:
+            return None
+
+    def real_name(self, model: str) -> str:
+        """The model that the user's own alias stands for, without a provider in front; any other name as it is."""
+        target = self._overrides.target(model)
+        return model if target is None else _split(target)[1]
 
     def cost(self, call: ModelCall) -> Decimal | None:
         """What the call costs, in exact USD; ``None`` where it is unpriced or unmeasured."""

@@ -205,6 +205,7 @@ class SharedRecord:
         calls: its model requests, priced.
         cache_hits: answers from LangChain's own cache.
         incidents: errors while capturing.
+        blocked: requests that were refused for what they could cost, and that no test could fail for, each one line.
     """
 
     fixture: str
@@ -212,6 +213,7 @@ class SharedRecord:
     calls: tuple[ModelCall, ...] = ()
     cache_hits: int = 0
     incidents: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
 
     @property
     def tally(self) -> Tally:
@@ -226,6 +228,7 @@ class SharedRecord:
             "calls": [call_to_dict(call) for call in self.calls],
             "cache_hits": self.cache_hits,
             "incidents": [sendable(line) for line in self.incidents],
+            "blocked": [sendable(line) for line in self.blocked],
         }
 
     @classmethod
@@ -237,6 +240,7 @@ class SharedRecord:
             calls=tuple(call_from_dict(call) for call in data["calls"]),
             cache_hits=data["cache_hits"],
             incidents=tuple(data["incidents"]),
+            blocked=tuple(data["blocked"]),
         )
 
 

@@ -80,7 +80,12 @@ def _day(text: str) -> date:
     return day
 
 
-def _age(text: str) -> timedelta:
+def parse_age(text: str) -> timedelta:
+    """Read an age such as ``90d`` or ``12w``.
+
+    Raises:
+        ValueError: it is none; the message says what is allowed.
+    """
     number, unit = text[:-1], text[-1:]
     # Five digits: more would lead back beyond the first day that a date can name.
     if unit not in _DAYS or not (number.isascii() and number.isdigit() and len(number) <= 5):  # noqa: PLR2004
@@ -94,7 +99,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "count": parse_count,
     "percent": parse_tolerance,
     "day": _day,
-    "age": _age,
+    "age": parse_age,
     "boolean": _boolean,
 }
 

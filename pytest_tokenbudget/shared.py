@@ -12,7 +12,14 @@ import pytest
 from pytest_tokenbudget.admission import asks
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.ledger import Ledger
-from pytest_tokenbudget.playbacks import Missed, playing, save, take_misses
+from pytest_tokenbudget.playbacks import (
+    Missed,
+    describe_age,
+    describe_refusals,
+    playing,
+    save,
+    take_misses,
+)
 from pytest_tokenbudget.record import SharedRecord
 
 if TYPE_CHECKING:
@@ -67,6 +74,7 @@ class SharedFixtures:
         self._attach = attach
         self._shared: list[Shared] = []
         self._missed: list[tuple[Shared, Missed]] = []
+        self._aged: set[Playback] = set()
         self._counted_fixtures: set[str] | None = None
 
     @pytest.hookimpl(wrapper=True)
@@ -95,6 +103,7 @@ class SharedFixtures:
                 shared.playback.ward.end(self._late.teller(nodeid, name))
             if entered:
                 self._settle(shared)
+                self._fail_on_age(shared)
             else:  # its set-up failed, and was settled then
                 self._late.add(nodeid, self._take_misses(shared).lines)
 
@@ -104,13 +113,8 @@ class SharedFixtures:
             try:
                 result = yield
             finally:
-                try:
+                with _failing_all(fixturedef, request):
                     self._settle(shared)
-                except pytest.fail.Exception as failure:
-                    # pytest keeps what a fixture raised for the next test that asks for it; this it has not seen.
-                    key = fixturedef.cache_key(request)  # type: ignore[arg-type] # it is a SubRequest here
-                    fixturedef.cached_result = (None, key, (failure, None))
-                    raise
 
         def enter() -> None:
             stack = ExitStack()
@@ -118,6 +122,8 @@ class SharedFixtures:
             leave.append(stack)
 
         fixturedef.addfinalizer(enter)
+        with _failing_all(fixturedef, request):
+            self._fail_on_age(shared)
         return result
 
     @contextmanager
@@ -146,7 +152,8 @@ class SharedFixtures:
         records = []
         for fixture, scope, ledger in pools:
             calls, cache_hits, incidents = ledger.drain()
-            if calls or cache_hits or incidents:
+            blocked = tuple(describe_refusals(ledger))
+            if calls or cache_hits or incidents or blocked:
                 records.append(
                     SharedRecord(
                         fixture=fixture,
@@ -154,6 +161,7 @@ class SharedFixtures:
                         calls=tuple(self._book.priced(call) for call in calls),
                         cache_hits=cache_hits,
                         incidents=incidents,
+                        blocked=blocked,
                     )
                 )
         return records
@@ -171,16 +179,41 @@ class SharedFixtures:
     def _settle(self, shared: Shared) -> None:
         """Save what a fixture has recorded; fail the test that asked for it if it asked for more than it got."""
         playback = shared.playback
-        if playback is None:
-            return
-        whole = sys.exc_info()[0] is None and not playback.misses
+        whole = sys.exc_info()[0] is None
         missed = self._take_misses(shared)
         if missed.lines:
             self._missed.append((shared, missed))
             raise pytest.fail.Exception("\n".join(missed.lines), pytrace=False) from None
-        save(playback, whole=whole)
+        if playback is not None:
+            save(playback, whole=whole)
 
     def _take_misses(self, shared: Shared) -> Missed:
+        missed = Missed(blocked=tuple(describe_refusals(shared.ledger)))
         if shared.playback is None:
-            return Missed()
-        return take_misses(shared.playback, shared.nodeid, self._book, self._settings.rootdir, fixture=shared.fixture)
+            return missed
+        root = self._settings.rootdir
+        return missed.joined(take_misses(shared.playback, shared.nodeid, self._book, root, fixture=shared.fixture))
+
+    def _fail_on_age(self, shared: Shared) -> None:
+        """Recordings that are older than allowed fail each test that asks for the fixture."""
+        playback, nodeid = shared.playback, shared.nodeid
+        if playback is None or playback in self._aged:  # told before, and not again at the fixture's end
+            return
+        subject = f"fixture {shared.fixture}"
+        if line := describe_age(playback, subject=subject, nodeid=nodeid, max_age=self._settings.max_age):
+            self._aged.add(playback)
+            pytest.fail(line, pytrace=False)
+
+
+@contextmanager
+def _failing_all(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let what fails a fixture that was set up fail each test that asks for it.
+
+    pytest keeps what a fixture raised for the next test that asks for it; what is raised here it has not seen.
+    """
+    try:
+        yield
+    except pytest.fail.Exception as failure:
+        key = fixturedef.cache_key(request)  # type: ignore[arg-type] # it is a SubRequest here
+        fixturedef.cached_result = (None, key, (failure, None))
+        raise

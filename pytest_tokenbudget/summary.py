@@ -96,6 +96,7 @@ class Summary:
         run_violations: limits on the whole run that do not hold.
         price_change: a sentence where today's price table differs from the one of the last report; else ``None``.
         unused_cassettes: cassette files that no test asked for, sorted.
+        max_spend: USD that live requests may cost; ``None`` for no ceiling. No document keeps it.
     """
 
     plugin_version: str
@@ -108,6 +109,7 @@ class Summary:
     run_violations: tuple[Violation, ...] = ()
     price_change: str | None = None
     unused_cassettes: tuple[str, ...] = ()
+    max_spend: Decimal | None = None
 
     @classmethod
     def of(  # noqa: PLR0913 - the parts of one document, all by keyword
@@ -123,6 +125,7 @@ class Summary:
         run_violations: Iterable[Violation] = (),
         price_change: str | None = None,
         unused_cassettes: Iterable[str] = (),
+        max_spend: Decimal | None = None,
     ) -> Summary:
         """Gather a run: keep the tests worth listing, join the records of one fixture that several workers set up.
 
@@ -137,6 +140,7 @@ class Summary:
             run_violations: see the class.
             price_change: see the class.
             unused_cassettes: see the class.
+            max_spend: see the class.
         """
         return cls(
             plugin_version=plugin_version,
@@ -149,6 +153,7 @@ class Summary:
             run_violations=tuple(run_violations),
             price_change=price_change,
             unused_cassettes=tuple(sorted(set(unused_cassettes))),
+            max_spend=max_spend,
         )
 
     @property
@@ -317,7 +322,7 @@ def _join(records: Iterable[SharedRecord]) -> tuple[SharedRecord, ...]:
     """One record for each fixture and scope, sorted; without those that say nothing."""
     joined: dict[tuple[str, str], SharedRecord] = {}
     for record in records:
-        if not (record.calls or record.cache_hits or record.incidents):
+        if not (record.calls or record.cache_hits or record.incidents or record.blocked):
             continue
         key = (record.fixture, record.scope)
         known = joined.get(key)
@@ -329,6 +334,7 @@ def _join(records: Iterable[SharedRecord]) -> tuple[SharedRecord, ...]:
                 calls=known.calls + record.calls,
                 cache_hits=known.cache_hits + record.cache_hits,
                 incidents=known.incidents + record.incidents,
+                blocked=known.blocked + record.blocked,
             )
         )
     return tuple(joined[key] for key in sorted(joined))

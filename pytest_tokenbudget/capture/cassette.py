@@ -6,7 +6,8 @@ import copy
 import json
 import threading
 from collections import defaultdict, deque
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
 from vcr import VCR
@@ -25,15 +26,17 @@ from pytest_tokenbudget.capture.scrub import (
     scrub_request,
     scrub_response,
     scrub_url,
-    secret_parameter,
+    unpack,
 )
+from pytest_tokenbudget.capture.secret_shapes import secret_parameter
 from pytest_tokenbudget.capture.tracing import is_tracing_host
 from pytest_tokenbudget.capture.tracked_request import current
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
+    from pytest_tokenbudget.capture.drift import StandIn
     from pytest_tokenbudget.capture.playback import Playback
 
 
@@ -97,8 +100,9 @@ class TokenCassette(Cassette):  # type: ignore[misc]
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
-        self._index: dict[tuple[Any, ...] | None, deque[int]] = defaultdict(deque)
-        self._asked: tuple[Request, tuple[Any, ...] | None] | None = None
+        # Most clients send the same bytes each time; only where they don't, bodies are compared as JSON.
+        self._indexes = (Index(exact_key), Index(request_key))
+        self._asked: tuple[Request, Request | None] | None = None
         self._lock = threading.RLock()
         self._loading = False
         self._handled = 0
@@ -128,7 +132,6 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         self._loaded_count = len(self.data)
         self._metadata = metadata[0] if metadata else {}
         self.rewound = True
-        self._enter_from(0)
 
     def ask(self, method: str, url: str, body: bytes, headers: Any) -> dict[str, Any] | Recording | None:
         """Find out what becomes of a request of a client that sends it itself.
@@ -150,22 +153,24 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         with self._lock:
             if self.filter_request(request) is None:
                 return None
-            if self.can_play_response_for(request):
+            input_tokens = None
+            if self._can_play(request):
                 response = self._play(request)
             elif self.write_protected:
-                response = self.stand_in_for(request)
+                response, input_tokens = self._stand_in_for(request)
             else:
                 return Recording(self, request)
-        tap(request, response, replayed=True)
+        tap(request, response, replayed=True, more_input_tokens=input_tokens)
         return response
+
+    def record(self, request: Request) -> Recording | None:
+        """Keep the answer to a request that is being sent; ``None`` where it is none of the cassette's business."""
+        return None if self.filter_request(request) is None else Recording(self, request)
 
     def append(self, request: Request, response: dict[str, Any]) -> None:
         """Add an exchange: one that was loaded, or one that a stub of vcrpy's had a real server answer."""
         if self._loading:
-            with self._lock:
-                before = len(self.data)
-                super().append(request, response)
-                self._enter_from(before)
+            super().append(request, response)
             return
         tap(request, response, replayed=False)
         self.store(request, response)
@@ -174,32 +179,41 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         """Keep an exchange that a real server has just answered, without what must not be stored."""
         if _is_local_traffic(request):
             return
+        # The user's filters see what was really sent and answered, as in a replay; ours see what they make of it.
+        filtered = self._before_record_request(copy.deepcopy(request))
+        answer = self._before_record_response(copy.deepcopy(response)) if filtered else None
         with self._lock:
-            before = len(self.data)
-            super().append(scrub_request(copy.deepcopy(request)), scrub_response(copy.deepcopy(response)))
             self._handled += 1
-            self._enter_from(before)
+            if filtered and answer is not None:
+                self.data.append((scrub_request(filtered), scrub_response(answer)))
+                self.dirty = True
 
     def can_play_response_for(self, request: Request) -> bool:
-        """Whether a recording answers the request."""
+        """Whether a recording answers the request, or stands in for one that does."""
         guard.keep_out(self.playback.ward, request.host or "", request.port)
         with self._lock:
-            if not self.indexed:
-                return bool(super().can_play_response_for(request))
-            plays = self.record_mode is not RecordMode.ALL and (self.rewound or self.allow_playback_repeats)
-            return plays and request in self
+            return self._can_play(request) or (
+                self.filter_request(request) is not None and self._find_stand_in(request) is not None
+            )
+
+    def _can_play(self, request: Request) -> bool:
+        if not self.indexed:
+            return bool(super().can_play_response_for(request))
+        plays = self.record_mode is not RecordMode.ALL and (self.rewound or self.allow_playback_repeats)
+        return plays and request in self
 
     def play_response(self, request: Request) -> dict[str, Any]:
         """Hand out the recording, once, to one of vcrpy's stubs."""
+        input_tokens = None
         with self._lock:
             try:
                 response = self._play(request)
             except UnhandledHTTPRequestError:
-                # Another thread asked the same, and got the last recording between our two questions.
-                response = self.stand_in_for(request)
+                # One stands in for it, or another thread got the last one between our two questions.
+                response, input_tokens = self._stand_in_for(request)
         # vcrpy's stubs take headers off the dict that they are given.
         response = {**response, "headers": dict(response.get("headers") or {})}
-        tap(request, response, replayed=True)
+        tap(request, response, replayed=True, more_input_tokens=input_tokens)
         return response
 
     def _play(self, request: Request) -> dict[str, Any]:
@@ -212,33 +226,50 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         return None if _is_local_traffic(request) else super().filter_request(request)
 
     def find_requests_with_most_matches(self, request: Request) -> list[Any]:
-        """Fail: vcrpy asks this only to explain a request that it can't answer: that is where the test fails.
+        """Fail: vcrpy asks this to explain a request that it can't answer, and that is where the test fails.
 
         Raises:
-            ReplayMiss: always.
+            ReplayMiss: unless a recording does answer it: the stub of aiohttp asks also where a redirect leads.
         """
-        raise self._miss(request)
-
-    def stand_in_for(self, request: Request) -> dict[str, Any]:
-        """Answer a request that no recording answers.
-
-        Raises:
-            ReplayMiss: always.
-        """
-        raise self._miss(request)
-
-    def _miss(self, request: Request) -> ReplayMiss:
         with self._lock:
-            self._handled += 1
-            miss = Miss(
-                method=request.method,
-                url=request.uri,
-                body=body_bytes(request),
-                number=self._handled,
-                reason=self._reason(request),
-            )
+            if self.can_play_response_for(request):
+                return [(request, [], [])]
+            return self._refuse(self._miss(request))
+
+    def _stand_in_for(self, request: Request) -> tuple[dict[str, Any], int | None]:
+        """The nearest recording, and how many more input tokens the request has than that one's own.
+
+        Raises:
+            ReplayMiss: there is none that is near enough, or the run does not want it.
+        """
+        miss = self._miss(request)
+        if (found := self._find_stand_in(request)) is None:
+            self._refuse(miss)
+        self.play_counts[found.place] += 1
+        self.playback.estimated.append(replace(miss, reason="estimated"))
+        return self.data[found.place][1], found.input_tokens
+
+    def _find_stand_in(self, request: Request) -> StandIn | None:
+        if not (self.playback.estimates and self.write_protected):
+            return None
+        from pytest_tokenbudget.capture.drift import find_stand_in  # noqa: PLC0415 - it counts with tiktoken
+
+        return find_stand_in(self, request)
+
+    def _refuse(self, miss: Miss) -> NoReturn:
         self.playback.misses.append(miss)
-        return ReplayMiss(f"no recording in {self._path} answers {miss.method} {miss.url} ({miss.reason})")
+        shown = scrub_url(miss.url)
+        raise ReplayMiss(f"no recording in {self._path} answers {miss.method} {shown} ({miss.reason})")
+
+    def _miss(self, request: Request) -> Miss:
+        self._handled += 1
+        return Miss(
+            method=request.method,
+            url=request.uri,
+            body=body_bytes(request),
+            number=self._handled,
+            reason=self._reason(request),
+        )
 
     def save(self, *, whole: bool) -> None:
         """Write the cassette if anything was recorded; one that is not whole beside it, as ``*.partial``."""
@@ -249,40 +280,69 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         """The loaded recordings that were not asked for, each one line."""
         with self._lock:
             return tuple(
-                f"{request.method} {request.uri}"
+                f"{request.method} {scrub_url(request.uri)}"
                 for index, (request, _) in enumerate(self.data[: self._loaded_count])
                 if not self.play_counts[index]
             )
 
+    def played_headers(self) -> list[Any]:
+        """The headers of each recorded answer that was played."""
+        with self._lock:
+            played = [index for index, times in self.play_counts.items() if times and index < self._loaded_count]
+            return [self.data[index][1].get("headers") for index in played]
+
     def _responses(self, request: Request) -> Any:
         if not self.indexed:
             yield from super()._responses(request)
-            return
-        waiting = self._index.get(self._key_of(request))
-        if not waiting:
-            return
-        # Played recordings are dropped from the front, so that the cost does not grow with the cassette.
-        while len(waiting) > 1 and self.play_counts[waiting[0]]:
-            waiting.popleft()
-        index = waiting[0]
-        yield index, self.data[index][1]
+        elif (index := self._find(request)) is not None:
+            yield index, self.data[index][1]
 
-    def _key_of(self, request: Request) -> tuple[Any, ...] | None:
-        """The index's key of a request that is to be answered; it is asked for several times."""
+    def _find(self, request: Request) -> int | None:
+        """The recording of a request: the first that was not played, else one that was, else none."""
+        stored = self._stored(request)
+        if stored is None:
+            return None
+        found = None
+        for index in self._indexes:
+            found = index.first(stored, self.data, self.play_counts)
+            if found is not None and not self.play_counts[found]:
+                break
+        return found
+
+    def _stored(self, request: Request) -> Request | None:
+        """A request as it would be stored; it is asked for several times."""
         if self._asked is None or self._asked[0] is not request:
-            stored = self._before_record_request(request)
-            self._asked = request, None if stored is None else request_key(stored)
+            self._asked = request, self._before_record_request(request)
         return self._asked[1]
-
-    def _enter_from(self, start: int) -> None:
-        if self.indexed:
-            for index in range(start, len(self.data)):
-                self._index[request_key(self.data[index][0])].append(index)
 
     def _reason(self, request: Request) -> str:
         if not self.rewound and not len(self):
             return "missing"
         return "played" if any(True for _ in self._responses(request)) else "drift"
+
+
+class Index:
+    """Where the recordings of each request stand in a cassette; brought up to date when it is asked.
+
+    What it costs to find one does not grow with the cassette.
+    """
+
+    def __init__(self, key_of: Callable[[Request], Hashable]) -> None:
+        self._key_of = key_of
+        self._entered = 0
+        self._waiting: dict[Hashable, deque[int]] = defaultdict(deque)
+
+    def first(self, request: Request, data: list[tuple[Request, Any]], played: Mapping[int, int]) -> int | None:
+        """The first recording of a request that was not played; where all were, the last; where none is, none."""
+        for index in range(self._entered, len(data)):
+            self._waiting[self._key_of(data[index][0])].append(index)
+        self._entered = len(data)
+        waiting = self._waiting.get(self._key_of(request))
+        if not waiting:
+            return None
+        while len(waiting) > 1 and played[waiting[0]]:
+            waiting.popleft()
+        return waiting[0]
 
 
 class Recording:
@@ -327,6 +387,12 @@ class Recording:
             self._cassette.playback.end(self, f"{what}, so it can't be recorded; {self._cassette.path} is as it was")
 
 
+def exact_key(request: Request) -> tuple[Any, ...]:
+    """What two requests have in common that are the same to the byte."""
+    body = request._body  # noqa: SLF001 - vcrpy's public body may be an iterator, which can be read once
+    return request.method, request.uri, body if isinstance(body, bytes) else canonical_body(request)
+
+
 def request_key(request: Request) -> tuple[Any, ...]:
     """What two requests must have in common to be the same: method, URL and body as JSON, all without secrets."""
     parts = urlsplit(scrub_url(request.uri))
@@ -345,7 +411,7 @@ def request_key(request: Request) -> tuple[Any, ...]:
 def canonical_body(request: Request) -> bytes:
     """The body in the one form that equal JSON has: sorted keys, no blanks, whole numbers as such, no secrets."""
     body = request._body if isinstance(request._body, dict | list) else body_bytes(request)  # noqa: SLF001
-    body = scrub_body(body)
+    body = scrub_body(unpack(body, request.headers).body)
     if isinstance(body, bytes):
         if body.lstrip()[:1] not in (b"{", b"["):
             return _without_boundary(body)

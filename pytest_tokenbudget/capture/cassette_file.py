@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import json
 import os
@@ -17,6 +18,7 @@ from vcr.serialize import serialize
 from vcr.serializers.compat import convert_to_bytes
 
 from pytest_tokenbudget.capture.cassette_reader import check_exchanges, parse_document, read_document
+from pytest_tokenbudget.capture.scrub import scrub_body, scrub_request, scrub_response
 from pytest_tokenbudget.errors import CassetteError
 from pytest_tokenbudget.files import locked, write_atomically
 
@@ -83,7 +85,7 @@ class CassetteFile:
         with locked(target):
             if not self.suffix:
                 cassette_dict = self._join(cassette_dict)
-            data = serialize(cassette_dict, _Unshared(serializer)).encode("utf-8")
+            data = serialize(_scrubbed(cassette_dict), _Unshared(serializer)).encode("utf-8")
             write_atomically(target, data)
         if not self.suffix:
             self._found = data
@@ -116,6 +118,15 @@ class CassetteFile:
             return self._path.stat().st_mtime >= moment
         except OSError:
             return False
+
+
+def _scrubbed(cassette_dict: dict[str, Any]) -> dict[str, Any]:
+    """What is to be saved, without secrets: also of exchanges that other tools recorded, and of what hooks put in."""
+    return {
+        "requests": [scrub_request(copy.deepcopy(request)) for request in cassette_dict["requests"]],
+        "responses": [scrub_response(response) for response in cassette_dict["responses"]],
+        "metadata": scrub_body(cassette_dict.get("metadata")),
+    }
 
 
 class _Unshared:

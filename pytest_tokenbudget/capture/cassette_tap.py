@@ -63,11 +63,19 @@ def _taps_itself(cassette: Any) -> bool:
     return hasattr(type(cassette), "taps_itself")
 
 
-def tap(request: Any, response: dict[str, Any], *, replayed: bool) -> None:
-    """Count an exchange of a cassette, unless its client's own tap counts it; then only note that it was replayed."""
+def tap(request: Any, response: dict[str, Any], *, replayed: bool, more_input_tokens: int | None = None) -> None:
+    """Count an exchange of a cassette, unless its client's own tap counts it; then only note that it was replayed.
+
+    Args:
+        request: the request, as vcrpy has it.
+        response: the answer to it, likewise.
+        replayed: whether the answer is a recorded one.
+        more_input_tokens: how many more the request has than the one that was recorded; ``None`` where it is the one.
+    """
     tracked = current.get()
     if tracked is not None:
         tracked.replayed = replayed
+        tracked.more_input_tokens = more_input_tokens
         return
     if not replayed and claim_live(request.method, request.uri):
         return
@@ -76,7 +84,8 @@ def tap(request: Any, response: dict[str, Any], *, replayed: bool) -> None:
     tracked = begin(request.method, request.uri, body_bytes(request))
     if tracked is None:
         return
-    tracked.replayed = replayed
+    tracked.replayed, tracked.sent = replayed, not replayed
+    tracked.more_input_tokens = more_input_tokens
     body = (response.get("body") or {}).get("string") or b""
     headers = {
         str(name).lower(): values if isinstance(values, str) else ", ".join(map(str, values))

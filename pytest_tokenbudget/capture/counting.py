@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from pytest_tokenbudget.capture import wire
 from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.wire.exchange import Exchange
+from pytest_tokenbudget.ledger import current_frame
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
@@ -39,12 +40,14 @@ class Seen:
         models: the names that it goes by.
         call: its call in the ledger.
         has_run: whether it is known which run it was sent for.
+        stood_in: whether the answer was recorded for another request, so that a callback reports that one's usage.
     """
 
     started: float
     models: frozenset[str]
     call: ModelCall
     has_run: bool
+    stood_in: bool = False
 
 
 @dataclass(slots=True)
@@ -88,33 +91,40 @@ def current_runs() -> tuple[UUID, ...]:
     return tuple(each for each in _runs.get() if each in _open_runs)
 
 
-def count_exchange(tracked: TrackedRequest, exchange: Exchange, bill: Billing) -> None:
-    """Enter what an exchange used into the ledger; nothing where it was no model request."""
+def count_exchange(tracked: TrackedRequest, exchange: Exchange, bill: Billing) -> ModelCall | None:
+    """Enter what an exchange used into the ledger; nothing, and ``None``, where it was no model request."""
     reading = wire.read(exchange)
     if reading is None or reading.pending:
-        return
+        return None
     traces = _traces_of(bill)
     # Background work of the responses API is polled: the same answer comes with every GET after it is done.
     if reading.request_id is not None and "/responses" in reading.endpoint:
         if exchange.method == "GET" and reading.request_id in traces.background:
-            return
+            return None
         traces.background.add(reading.request_id)
-    call = _measure(reading, replayed=tracked.replayed)
+    call = _measure(reading, tracked)
     bill.add(call)
     names = frozenset({reading.model, reading.request_model} - {""})
-    seen = Seen(tracked.started, names, call, has_run=bool(tracked.run_ids))
+    seen = Seen(
+        tracked.started,
+        names,
+        call,
+        has_run=bool(tracked.run_ids),
+        stood_in=tracked.more_input_tokens is not None,
+    )
     traces.all.append(seen)
     for run_id in tracked.run_ids:
         traces.by_run[run_id].append(seen)
     if reading.request_id is not None:
         traces.by_id[reading.request_id] = seen
+    return call
 
 
 def preview_exchange(tracked: TrackedRequest, exchange: Exchange, bill: Billing) -> None:
     """Enter what an exchange has used up to now into the ledger of a block that ends before it."""
     reading = wire.read(exchange)
     if reading is not None and not reading.pending:
-        bill.add(_measure(reading, replayed=tracked.replayed))
+        bill.add(_measure(reading, tracked))
 
 
 def count_unanswered(tracked: TrackedRequest, bill: Billing, why: str) -> None:
@@ -161,6 +171,7 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
         only = own[0]
         if (
             usage is not None
+            and not only.stood_in
             and all(each is only for each in own)
             and (only.call.usage is None or only.call.estimated)
         ):
@@ -182,6 +193,7 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
         request_id=next(iter(request_ids), None),
     )
     run.bill.add(call)
+    _charge(call)
     # A model around this one will report the same usage again.
     for run_id in run.around:
         traces.by_run[run_id].append(Seen(run.started, frozenset({call.model}), call, has_run=True))
@@ -200,29 +212,54 @@ def _explained_by_time(run: Run, model: str, usage: Usage | None, traces: Traces
     )
 
 
+def _charge(call: ModelCall) -> None:
+    """Enter a live call without HTTP into the run's account: it is known too late to be refused."""
+    frame = current_frame()
+    if frame is None or frame.account is None or call.replayed:
+        return
+    if (cost := frame.book.cost(call)) is not None:
+        frame.account.charge(cost)
+
+
 def _traces_of(bill: Billing) -> Traces:
     return _traces.setdefault(bill.ledgers[0], Traces())
 
 
-def _measure(reading: Reading, *, replayed: bool) -> ModelCall:
+def _measure(reading: Reading, tracked: TrackedRequest) -> ModelCall:
     call = ModelCall(
         model=reading.model or reading.request_model,
         provider=reading.provider,
         endpoint=reading.endpoint,
         usage=reading.usage,
-        replayed=replayed,
+        replayed=tracked.replayed,
         request_id=reading.request_id,
         service_tier=reading.service_tier,
         request_model=reading.request_model,
         reason=reading.reason if reading.usage is None else None,
         prompt=reading.prompt,
     )
+    if reading.usage is not None and tracked.more_input_tokens is not None:
+        return replace(call, usage=_adjusted(reading.usage, tracked.more_input_tokens), source="estimate")
     if reading.usage is not None or reading.impossible:
         return call
     from pytest_tokenbudget.capture.estimate import estimate_usage  # noqa: PLC0415 - tiktoken, only where needed
 
     estimate = estimate_usage(reading)
     return call if estimate is None else replace(call, usage=estimate, source="estimate", reason=None)
+
+
+def _adjusted(usage: Usage, more_input_tokens: int) -> Usage:
+    """A recorded usage for a request whose input is longer, or shorter; its cache served what it can still hold."""
+    input_tokens = max(usage.input_tokens + more_input_tokens, 0)
+    cached = min(usage.cached_input_tokens, input_tokens)
+    written = min(usage.cache_write_tokens, input_tokens - cached)
+    return replace(
+        usage,
+        input_tokens=input_tokens,
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=min(usage.cache_write_1h_tokens, written),
+    )
 
 
 def start_run(run_id: UUID, bill: Billing, model: str, provider: str) -> Run:

@@ -1,12 +1,16 @@
-"""What changed between a request and its recording, said in tokens and money. Needed only where a test fails."""
+"""What changed between a request and its recording, said in tokens and money; and the recording that comes nearest.
+
+Needed only where no recording answers a request.
+"""
 
 from __future__ import annotations
 
 import shlex
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from pytest_tokenbudget.capture import wire
 from pytest_tokenbudget.capture.cassette import body_bytes
@@ -15,9 +19,13 @@ from pytest_tokenbudget.capture.wire.exchange import Exchange
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from decimal import Decimal
     from pathlib import Path
 
+    from vcr.request import Request
+
+    from pytest_tokenbudget.capture.cassette import TokenCassette
     from pytest_tokenbudget.capture.playback import Miss, Playback
     from pytest_tokenbudget.capture.wire.exchange import Reading
     from pytest_tokenbudget.pricing import PriceBook
@@ -29,11 +37,14 @@ FRAME = "frame"
 ROLES = ("system", "user", "assistant", "tool", "tools")
 
 
-def describe_misses(playback: Playback, *, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:
+def describe_misses(
+    playback: Playback, misses: Sequence[Miss], *, nodeid: str, book: PriceBook, rootdir: Path
+) -> list[str]:
     """One line for each request that no recording answered: what changed, and how to record it again.
 
     Args:
-        playback: the cassette and its misses.
+        playback: the cassette.
+        misses: the requests.
         nodeid: the test, for the command.
         book: the prices, for what the change costs.
         rootdir: paths are shown from here.
@@ -43,7 +54,7 @@ def describe_misses(playback: Playback, *, nodeid: str, book: PriceBook, rootdir
         playback.path.relative_to(rootdir).as_posix() if playback.path.is_relative_to(rootdir) else str(playback.path)
     )
     lines: dict[str, None] = {}
-    for miss in playback.misses:
+    for miss in misses:
         where = urlsplit(miss.url).path or "/"
         if miss.reason == "missing":
             subject = nodeid or playback.path.stem
@@ -54,9 +65,10 @@ def describe_misses(playback: Playback, *, nodeid: str, book: PriceBook, rootdir
                 f"re-record with: {command}rewrite"
             )
         else:
-            line = (
-                f"request {miss.number} to {where}: {_change(playback, miss, book)}; re-record with: {command}rewrite"
-            )
+            change = _change(playback, miss, book)
+            if miss.reason == "estimated":
+                change += "; estimated from the nearest recording"
+            line = f"request {miss.number} to {where}: {change}; re-record with: {command}rewrite"
         # A client that retries asks the same again.
         lines.setdefault(line)
     return list(lines)
@@ -91,21 +103,75 @@ def _role_change(role: str, before: int, after: int, nearest: Reading, now: Read
     return f"{role} unchanged" if same else f"{role} changed (+0 tokens)"
 
 
+class StandIn(NamedTuple):
+    """A recording that answers a request which it is not the recording of.
+
+    Attributes:
+        place: where it stands in its cassette.
+        input_tokens: how many more the request has than its own one, counted locally; fewer where negative.
+    """
+
+    place: int
+    input_tokens: int
+
+
+def find_stand_in(cassette: TokenCassette, request: Request) -> StandIn | None:
+    """The recording of the same endpoint and model that comes nearest to a request.
+
+    Returns:
+        ``None`` where there is none, or where the difference of the two can't be counted.
+    """
+    now = _read(request.method, request.uri, body_bytes(request))
+    if now is None or now.prompt is None:
+        return None
+    candidates = [
+        (index, reading)
+        for index, reading in _recorded(cassette, request.method, request.uri)
+        if reading.request_model == now.request_model
+    ]
+    # Of two that are as near, the one that was not played yet.
+    found = max(
+        candidates, key=lambda each: (*_likeness(now, each[1]), not cassette.play_counts[each[0]]), default=None
+    )
+    if found is None:
+        return None
+    before, after = _tokens(found[1]), _tokens(now)
+    return None if before is None or after is None else StandIn(found[0], after.total() - before.total())
+
+
 def _nearest(playback: Playback, miss: Miss, now: Reading) -> Reading | None:
     """The recording of the same endpoint that has most in common with the request: its model, then its texts."""
-    path = urlsplit(miss.url).path
-    found = []
-    for request, _ in playback.cassette.data:
-        if request.method == miss.method and urlsplit(request.uri).path == path:
-            reading = _read(request.method, request.uri, body_bytes(request))
-            if reading is not None and reading.prompt is not None:
-                found.append(reading)
+    found = (reading for _, reading in _recorded(playback.cassette, miss.method, miss.url))
+    return max(found, key=lambda reading: _likeness(now, reading), default=None)
 
-    def likeness(reading: Reading) -> tuple[bool, int]:
-        mine, theirs = (Counter(part.text for part in each.prompt.parts) for each in (now, reading) if each.prompt)
-        return reading.request_model == now.request_model, (mine & theirs).total()
 
-    return max(found, key=likeness, default=None)
+def _recorded(cassette: TokenCassette, method: str, url: str) -> list[tuple[int, Reading]]:
+    """The recordings of an endpoint, as far as their prompts can be read, with their places."""
+    path = urlsplit(url).path
+    known = _readings.setdefault(cassette, {})
+    if (method, path) not in known:
+        readings = (
+            (index, _read(request.method, request.uri, body_bytes(request)))
+            for index, (request, _) in enumerate(cassette.data)
+            if request.method == method and urlsplit(request.uri).path == path
+        )
+        known[method, path] = [(index, each) for index, each in readings if each is not None and each.prompt]
+    return known[method, path]
+
+
+_readings: WeakKeyDictionary[TokenCassette, dict[tuple[str, str], list[tuple[int, Reading]]]] = WeakKeyDictionary()
+"""What was read of the recordings of each cassette: a cassette that only replays does not change."""
+
+
+def _likeness(now: Reading, recorded: Reading) -> tuple[bool, int, int]:
+    """How near a recording is, for comparing: the same model, so many equal messages, so many equal words."""
+    mine, theirs = ([part.text for part in each.prompt.parts] for each in (now, recorded) if each.prompt)
+    words, their_words = (Counter(word for text in texts for word in text.split()) for texts in (mine, theirs))
+    return (
+        recorded.request_model == now.request_model,
+        (Counter(mine) & Counter(theirs)).total(),
+        (words & their_words).total() - (their_words - words).total(),
+    )
 
 
 def _read(method: str, url: str, body: bytes) -> Reading | None:

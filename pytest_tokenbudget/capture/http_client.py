@@ -8,19 +8,31 @@ byte is noted as the client takes it, never before.
 from __future__ import annotations
 
 import functools
+import re
 from typing import TYPE_CHECKING, Any
 
-from pytest_tokenbudget.capture.tracked_request import begin_live
+from pytest_tokenbudget.capture.streams import Observers
+from pytest_tokenbudget.capture.tracked_request import begin_live, has_ceiling
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from pytest_tokenbudget.capture.cassette import Recording
+    from pytest_tokenbudget.capture.streams import Observer
     from pytest_tokenbudget.capture.tracked_request import TrackedRequest
+
+RECORDING = "_tokenbudget_recording"
+"""The attribute of a connection that holds the recording of the answer it is about to get."""
 
 _TRACKED = "_tokenbudget_tracked"
 _SENT = "_tokenbudget_sent"
+_HELD = "_tokenbudget_held"
+
+_END_OF_HEAD = b"\r\n\r\n"
+_CHUNKED = b"transfer-encoding: chunked"
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})", re.IGNORECASE)
 
 
 def hook_http_client(client: ModuleType) -> None:
@@ -35,11 +47,14 @@ def _tapped_putrequest(putrequest: Callable[..., Any]) -> Callable[..., Any]:
     def tapped(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         # Forget a request that got no answer: the connection was made anew for this one.
         self.__dict__.pop(_TRACKED, None)
+        self.__dict__.pop(_HELD, None)
         result = putrequest(self, method, url, *args, **kwargs)
         tracked = begin_live(method, _absolute(self, url))
         if tracked is not None:
             setattr(self, _TRACKED, tracked)
             setattr(self, _SENT, bytearray())
+            if has_ceiling():
+                setattr(self, _HELD, bytearray())
         return result
 
     return tapped
@@ -51,40 +66,114 @@ def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
         tracked: TrackedRequest | None = self.__dict__.get(_TRACKED)
         if tracked is None:
             return send(self, data)
-        try:
-            result = send(self, data)
-        except BaseException as error:
-            if not tracked.sent:  # not even a connection; a server that hangs up on a body may have answered
-                tracked.fail(error)
-            raise
-        tracked.sent = True
-        if isinstance(data, bytes | bytearray | memoryview):
-            getattr(self, _SENT).extend(data)
+        result = None
+        for piece in _admitted(self, tracked, data):
+            try:
+                result = send(self, piece)
+            except BaseException as error:
+                if not tracked.sent:  # not even a connection; a server that hangs up on a body may have answered
+                    tracked.fail(error)
+                raise
+            tracked.sent = True
+            if isinstance(piece, bytes | bytearray | memoryview):
+                getattr(self, _SENT).extend(piece)
         return result
 
     return tapped
 
 
+def _admitted(connection: Any, tracked: TrackedRequest, data: Any) -> list[Any]:
+    """What may be sent now. Where there is a ceiling, that is nothing before the whole request is known.
+
+    Raises:
+        SpendingRefused: the request could bring the run above its ceiling; no byte of it was sent.
+    """
+    held: bytearray | None = connection.__dict__.get(_HELD)
+    if held is None:
+        return [data]
+    if isinstance(data, bytes | bytearray | memoryview):
+        held += data
+        return _let_out(connection, tracked) if _is_complete(held) else []
+    # What is read while it is sent can't be looked at before.
+    return [*_let_out(connection, tracked), data]
+
+
+def _let_out(connection: Any, tracked: TrackedRequest) -> list[Any]:
+    """What was held back, head and body, if it may be sent.
+
+    Raises:
+        SpendingRefused: see ``_admitted``.
+    """
+    held = bytes(connection.__dict__.pop(_HELD))
+    # Of a request that is not complete, what is known of the body says nothing.
+    tracked.request_body = _body_of(held) if _is_complete(held) else b""
+    try:
+        tracked.admit()
+    except BaseException as error:
+        connection.__dict__.pop(_TRACKED, None)
+        tracked.fail(error)
+        raise
+    head, end, body = held.partition(_END_OF_HEAD)
+    return [piece for piece in (head + end, body) if piece]
+
+
+def _is_complete(request: bytes | bytearray) -> bool:
+    """Whether a request has come to its end, by what its head says of its body."""
+    end = request.find(_END_OF_HEAD)
+    if end < 0:
+        return False
+    head = bytes(request[:end])
+    start = end + len(_END_OF_HEAD)
+    if _CHUNKED in head.lower():
+        chunks = Chunks()
+        if request.endswith(b"0\r\n\r\n"):
+            chunks.feed(bytes(request[start:]))
+        return chunks.ended
+    length = _LENGTH.search(head)
+    return length is None or len(request) - start >= int(length[1])
+
+
 def _tapped_getresponse(getresponse: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(getresponse)
     def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        tracked: TrackedRequest | None = self.__dict__.pop(_TRACKED, None)
-        if tracked is None:
-            return getresponse(self, *args, **kwargs)
-        tracked.request_body = _body_of(bytes(self.__dict__.pop(_SENT)))
+        tracked = _take_sent(self)
+        recording: Recording | None = self.__dict__.pop(RECORDING, None)
         try:
             response = getresponse(self, *args, **kwargs)
         except BaseException as error:
-            tracked.fail(error)
+            if tracked is not None:
+                tracked.fail(error)
             raise
-        tracked.answer(response.status, {name.lower(): value for name, value in response.headers.items()})
-        if response.fp is None:
-            tracked.finish(complete=True)
-        else:
-            response.fp = _Tee(response.fp, tracked, chunked=bool(response.chunked), length=response.length)
+        if tracked is not None:
+            tracked.answer(response.status, {name.lower(): value for name, value in response.headers.items()})
+        if recording is not None:
+            recording.answer(response.status, response.reason, response.headers.items())
+        observers = [each for each in (tracked, recording) if each is not None]
+        if observers and response.fp is None:
+            Observers(*observers).finish(complete=True)
+        elif observers:
+            told = Observers(*observers)
+            response.fp = _Tee(response.fp, told, chunked=bool(response.chunked), length=response.length)
         return response
 
     return tapped
+
+
+def _take_sent(connection: Any) -> TrackedRequest | None:
+    """The request whose answer is about to be read, with all that was sent of it; what was held back goes out now.
+
+    Raises:
+        SpendingRefused: see ``_admitted``.
+    """
+    tracked: TrackedRequest | None = connection.__dict__.get(_TRACKED)
+    if tracked is None:
+        return None
+    if _HELD in connection.__dict__:
+        for piece in _let_out(connection, tracked):
+            connection.send(piece)
+    del connection.__dict__[_TRACKED]
+    tracked.request_body = _body_of(bytes(connection.__dict__.pop(_SENT)))
+    return tracked
 
 
 def _absolute(connection: Any, url: str) -> str:
@@ -98,8 +187,8 @@ def _absolute(connection: Any, url: str) -> str:
 
 
 def _body_of(sent: bytes) -> bytes:
-    head, _, body = sent.partition(b"\r\n\r\n")
-    if b"transfer-encoding: chunked" in head.lower():
+    head, _, body = sent.partition(_END_OF_HEAD)
+    if _CHUNKED in head.lower():
         return Chunks().feed(body)
     return body
 
@@ -151,9 +240,9 @@ def _size(line: bytes) -> int:
 class _Tee:
     """The file that a response is read from, noting each byte as it is taken."""
 
-    def __init__(self, file: Any, tracked: TrackedRequest, *, chunked: bool, length: int | None) -> None:
+    def __init__(self, file: Any, observer: Observer, *, chunked: bool, length: int | None) -> None:
         self._file = file
-        self._tracked = tracked
+        self._observer = observer
         self._chunks = Chunks() if chunked else None
         self._left = None if chunked else length
 
@@ -179,19 +268,21 @@ class _Tee:
         try:
             self._file.close()
         finally:
-            self._tracked.finish(complete=False)
+            self._observer.finish(complete=False)
 
     def _note(self, data: bytes, *, wanted: bool) -> bytes:
         if self._chunks is not None:
-            self._tracked.feed(self._chunks.feed(data))
+            self._observer.feed(self._chunks.feed(data))
             ended = self._chunks.ended
         else:
-            self._tracked.feed(data)
+            self._observer.feed(data)
             if self._left is None:
                 ended = wanted and not data  # the connection's end is the body's
             else:
                 self._left -= len(data)
                 ended = self._left <= 0
         if ended:
-            self._tracked.finish(complete=True)
+            self._observer.finish(complete=True)
+        elif wanted and not data:
+            self._observer.break_off(ConnectionError("the server hung up before the body's end"))
         return data

@@ -1,7 +1,8 @@
 """Clients that are not httpx: urllib3 (and with it requests and botocore), urllib and aiohttp.
 
 vcrpy has stubs for them all. They are put in place when the first request of a replayed test is about to be made,
-and not before: a test that calls no model must not pay for importing vcrpy.
+and not before: a test that calls no model must not pay for importing vcrpy. aiohttp's stub is put around each call
+instead: a mock of the user's own may stand in the place of the same method, and comes first.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture.playback import active_playback
+from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +29,21 @@ def hook_urllib(request: ModuleType) -> None:
 
 
 def hook_aiohttp(client: ModuleType) -> None:
-    """Cover aiohttp."""
-    _cover_before(client.ClientSession, "_request")
+    """Answer aiohttp; does nothing where that was done before."""
+    wrap(client.ClientSession, "_request", _replayed_request)
+
+
+def _replayed_request(request: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(request)
+    async def replayed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        playback = active_playback()
+        if playback is None:
+            return await request(self, *args, **kwargs)
+        from vcr.stubs.aiohttp_stubs import vcr_request  # noqa: PLC0415 - slow, and needed only now
+
+        return await vcr_request(playback.cassette, request)(self, *args, **kwargs)
+
+    return replayed
 
 
 def _cover_before(owner: type, name: str) -> None:

@@ -34,8 +34,9 @@ class Miss:
         url: where it went.
         body: what it sent.
         number: the how-manieth request of its test it was, from 1.
-        reason: ``missing`` (no cassette), ``played`` (each recording of it has been used), ``drift``, or ``blocked``:
-            something that no cassette covers tried to reach the network, and ``url`` is its ``host:port``.
+        reason: ``missing`` (no cassette), ``played`` (each recording of it has been used), ``drift``,
+            ``estimated`` (the nearest recording answered it), or ``blocked``: something that no cassette covers tried
+            to reach the network, and ``url`` is its ``host:port``.
     """
 
     method: str
@@ -56,7 +57,9 @@ class Playback:
         configure: gives the user's ``vcr_config``, when the cassette is opened.
         since: when the run began, in seconds since the epoch: with ``rewrite``, what was saved after that is this
             run's own and stays.
+        estimates: whether the nearest recording answers a request that has none of its own.
         misses: requests that had no answer.
+        estimated: requests that the nearest recording answered.
         fault: why the file can't be used, or an answer not recorded.
         ward: tells whose the code is that asks.
     """
@@ -66,7 +69,9 @@ class Playback:
     match_on: tuple[str, ...] | None = None
     configure: Callable[[], Mapping[str, Any]] = dict
     since: float = math.inf
+    estimates: bool = False
     misses: list[Miss] = field(default_factory=list)
+    estimated: list[Miss] = field(default_factory=list)
     fault: str | None = None
     ward: Ward = field(init=False)
     _cassette: TokenCassette | None = None
@@ -133,7 +138,7 @@ class Playback:
             self.fault = fault or self.fault
 
     def cover(self) -> bool:
-        """Put vcrpy's stubs under the clients that are not httpx. They stay until ``eject``.
+        """Put vcrpy's stubs under the clients that do not ask by themselves. They stay until ``eject``.
 
         Returns:
             Whether they were put there now; ``False`` where they were already.
@@ -144,7 +149,7 @@ class Playback:
             self._covers = ExitStack()
             from vcr.patch import CassettePatcherBuilder  # noqa: PLC0415 - slow, and needed only now
 
-            for patcher in CassettePatcherBuilder(_Late(self)).build():
+            for patcher in CassettePatcherBuilder(CassetteOfPlayback(self)).build():
                 self._covers.enter_context(patcher)
             return True
 
@@ -175,6 +180,10 @@ class Playback:
         """The recordings that were not asked for, each one line."""
         return () if self._cassette is None else self._cassette.unplayed()
 
+    def played_headers(self) -> list[Any]:
+        """The headers of each recorded answer that was played; none of what was recorded in this run."""
+        return [] if self._cassette is None else self._cassette.played_headers()
+
 
 _active: list[Playback] = []
 
@@ -199,10 +208,10 @@ def insert(playback: Playback) -> Iterator[Playback]:
             playback.eject()
 
 
-class _Late:
+class CassetteOfPlayback:
     """A playback's cassette for vcrpy's stubs, opened when the first of them asks something of it."""
 
-    skip_patchers = ("httpx", "httpx2")  # these ask the playback themselves
+    skip_patchers = ("httpx", "httpx2", "aiohttp")  # these ask the playback themselves
     custom_patches = ()
 
     def __init__(self, playback: Playback) -> None:

@@ -32,6 +32,28 @@ class Observer(Protocol):
         """Note that the connection failed before the body ended."""
 
 
+class Observers:
+    """Several who are told of one body."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def feed(self, chunk: bytes) -> None:
+        """Note a piece."""
+        for each in self._observers:
+            each.feed(chunk)
+
+    def finish(self, *, complete: bool) -> None:
+        """Note that the body has ended, or that its client reads no further."""
+        for each in self._observers:
+            each.finish(complete=complete)
+
+    def break_off(self, error: Exception) -> None:
+        """Note that the connection failed before the body ended."""
+        for each in self._observers:
+            each.break_off(error)
+
+
 class Streams(NamedTuple):
     """What replay and counting need of one library.
 

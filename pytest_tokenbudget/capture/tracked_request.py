@@ -11,12 +11,14 @@ from pytest_tokenbudget.capture import counting, wire
 from pytest_tokenbudget.capture.ward import is_left_behind
 from pytest_tokenbudget.capture.wire.exchange import Exchange
 from pytest_tokenbudget.errors import ReplayMiss
-from pytest_tokenbudget.ledger import billing
+from pytest_tokenbudget.ledger import billing, current_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pytest_tokenbudget.ledger import Billing
+    from pytest_tokenbudget.spending import Hold
+    from pytest_tokenbudget.usage import ModelCall
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """More than this of one answer is not kept; its usage is then unmeasured."""
@@ -45,6 +47,8 @@ class TrackedRequest:
     """One model request on its way: where it is billed, and its answer as far as it was read."""
 
     # sent: it left for a real server. refused: the server's last word on it was no 2xx. claimed: see ``claim_live``.
+    # more_input_tokens: the answer is a recording of another request, which has so many less; ``None`` for its own.
+    # hold: what it could cost, set aside in the run's account where there is a ceiling.
 
     def __init__(self, bill: Billing, method: str, url: str, body: bytes) -> None:
         self.bill = bill
@@ -54,6 +58,7 @@ class TrackedRequest:
         self.run_ids = counting.current_runs()
         self.started = time.monotonic()
         self.replayed = False
+        self.more_input_tokens: int | None = None
         self.sent = False
         self.refused = False
         self.claimed = False
@@ -62,12 +67,54 @@ class TrackedRequest:
         self._body = bytearray()
         self._overflow = False
         self._done = False
+        self._hold: Hold | None = None
+        self._unseen = False
         bill.begin(self)
+
+    def admit(self, *, unseen: bool = False) -> None:
+        """Set aside what it could cost, before it leaves for a real server; nothing where there is no ceiling.
+
+        Each sending asks anew: a redirect, or a retry below the client, is a request of its own.
+
+        Args:
+            unseen: whether nobody will see it leave.
+
+        Raises:
+            SpendingRefused: it could bring the run above its ceiling.
+        """
+        frame = current_frame()
+        if frame is None or frame.account is None or (self._hold is not None and not self.sent):
+            return
+        from pytest_tokenbudget.capture.allowance import hold  # noqa: PLC0415 - only where there is a ceiling
+
+        self._unseen = unseen
+        # What an earlier sending holds that got no answer stays held: it may be billed.
+        self._hold = hold(self, frame.account, frame.book)
+
+    def leave(self) -> None:
+        """Note that it leaves for a real server now.
+
+        Raises:
+            SpendingRefused: see ``admit``.
+        """
+        self.admit()
+        self.depart()
+
+    def depart(self) -> None:
+        """Note that what was admitted before is now being written to a server."""
+        self.sent, self.refused, self._unseen = True, False, False
+
+    def hear(self, status: int) -> None:
+        """Note the status before anybody may raise because of it: who is refused is not billed."""
+        self.refused = not 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
+        if self.refused:
+            self._release()
 
     def answer(self, status: int, headers: Mapping[str, str]) -> None:
         """Note the head of the answer."""
         self.status = status
         self.headers = headers
+        self.hear(status)
 
     def feed(self, chunk: bytes) -> None:
         """Note a piece of the body as it passes."""
@@ -84,7 +131,8 @@ class TrackedRequest:
             return
         self._done = True
         self.bill.end(self)
-        self._count(counting.count_exchange, self.bill, complete=complete)
+        call = self._count(counting.count_exchange, self.bill, complete=complete)
+        self._pay(call, complete=complete)
 
     def break_off(self, error: Exception) -> None:  # noqa: ARG002 - that it broke off is all that counts
         """Count what came before the connection failed."""
@@ -96,9 +144,11 @@ class TrackedRequest:
             return
         self._done = True
         self.bill.end(self)
-        stopped = isinstance(error, ReplayMiss) or type(error).__name__ in NOT_SENT
-        if self.sent and not self.refused and not stopped:
+        stayed = self.refused or isinstance(error, ReplayMiss) or type(error).__name__ in NOT_SENT
+        if self.sent and not stayed:
             counting.count_unanswered(self, self.bill, type(error).__name__)
+        elif stayed or not self._unseen:
+            self._release()
 
     def settle(self) -> None:
         """The test has ended: count what came so far."""
@@ -119,11 +169,34 @@ class TrackedRequest:
         elif self.sent:
             counting.count_unanswered(self, bill, "the block ended first")
 
-    def _count(
-        self, count: Callable[[TrackedRequest, Exchange, Billing], None], bill: Billing, *, complete: bool
-    ) -> None:
-        if not 200 <= self.status < 300:  # noqa: PLR2004 - HTTP's own numbers
+    def _pay(self, call: ModelCall | None, *, complete: bool) -> None:
+        """Put the cost of the answer in the place of what is held for it. What nobody knows stays held."""
+        frame = current_frame()
+        account = None if frame is None else frame.account
+        if frame is None or (account is None and self._hold is None):
             return
+        if self.replayed:
+            self._release()
+            return
+        # Of an answer that was left in the middle, a local count knows what was read, not what was written.
+        cost = None if call is None or (call.estimated and not complete) else frame.book.cost(call)
+        if cost is None:
+            return
+        if self._hold is not None:
+            self._hold.settle(cost)
+        elif account is not None and self.sent and self.method.upper() == "POST":
+            account.charge(cost)  # its answer says what its request did not: that a model was asked
+
+    def _release(self) -> None:
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
+    def _count(
+        self, count: Callable[[TrackedRequest, Exchange, Billing], ModelCall | None], bill: Billing, *, complete: bool
+    ) -> ModelCall | None:
+        if not 200 <= self.status < 300:  # noqa: PLR2004 - HTTP's own numbers
+            return None
         exchange = Exchange(
             method=self.method,
             url=self.url,
@@ -134,9 +207,10 @@ class TrackedRequest:
             complete=complete and not self._overflow,
         )
         try:
-            count(self, exchange, bill)
+            return count(self, exchange, bill)
         except Exception as error:  # noqa: BLE001 - capture must not break the test; the ledger says what happened
             bill.add_incident(f"the answer of {self.url.partition('?')[0]} was not counted: {error!r}")
+            return None
 
 
 def begin(method: str, url: str, body: bytes) -> TrackedRequest | None:
@@ -150,12 +224,19 @@ def begin(method: str, url: str, body: bytes) -> TrackedRequest | None:
 
 def begin_live(method: str, url: str, body: bytes = b"") -> TrackedRequest | None:
     """Start to watch a request below vcrpy, unless a tap above, which it is the transport of, watches it already."""
-    if current.get() is not None:
+    if (above := current.get()) is not None:
+        above.sent = above.sent or urlsplit(above.url).path == urlsplit(url).path
         return None
     tracked = begin(method, url, body)
     if tracked is not None:
         _live.set(tracked)
     return tracked
+
+
+def has_ceiling() -> bool:
+    """Whether what is spent now has a ceiling, so that nothing may leave before it is known what it could cost."""
+    frame = current_frame()
+    return frame is not None and frame.account is not None
 
 
 def claim_live(method: str, url: str) -> bool:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.capture import mocks
 from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.streams import make_streams
 from pytest_tokenbudget.capture.tls import hook_contexts
-from pytest_tokenbudget.capture.tracked_request import begin, current
+from pytest_tokenbudget.capture.tracked_request import begin, current, has_ceiling
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from pytest_tokenbudget.capture.streams import Streams
     from pytest_tokenbudget.capture.tracked_request import TrackedRequest
+
+_SEEN_OR_LOCAL = frozenset({"HTTPTransport", "AsyncHTTPTransport", "MockTransport", "ASGITransport", "WSGITransport"})
+"""httpx's own transports: where two of them begin to send is seen, and the others send nothing."""
 
 
 def hook_client_library(module: ModuleType) -> None:
@@ -46,12 +50,14 @@ def _tapped_send(send: Callable[..., Any], tee: Callable[..., Any]) -> Callable[
             return send(self, request, *args, **kwargs)
         token = current.set(tracked)
         try:
+            _admit_past_taps(tracked, self, request)
             response = send(self, request, *args, **kwargs)
         except BaseException as error:
             tracked.fail(error)
             raise
         finally:
             current.reset(token)
+        tracked.replayed = tracked.replayed or (not tracked.sent and mocks.is_made_up(self, request.url))
         _watch(tracked, response, tee)
         return response
 
@@ -66,16 +72,32 @@ def _tapped_async_send(send: Callable[..., Awaitable[Any]], tee: Callable[..., A
             return await send(self, request, *args, **kwargs)
         token = current.set(tracked)
         try:
+            _admit_past_taps(tracked, self, request)
             response = await send(self, request, *args, **kwargs)
         except BaseException as error:
             tracked.fail(error)
             raise
         finally:
             current.reset(token)
+        tracked.replayed = tracked.replayed or (not tracked.sent and mocks.is_made_up(self, request.url))
         _watch(tracked, response, tee)
         return response
 
     return tapped
+
+
+def _admit_past_taps(tracked: TrackedRequest, client: Any, request: Any) -> None:
+    """Admit a request now whose transport is of somebody else's making: where that begins to send, nobody sees.
+
+    Raises:
+        SpendingRefused: see ``TrackedRequest.admit``.
+    """
+    if not has_ceiling() or ((playback := active_playback()) is not None and not playback.live):
+        return
+    find_transport = getattr(client, "_transport_for_url", None)  # httpx has no public way to it
+    kinds = type(None if find_transport is None else find_transport(request.url)).__mro__
+    if not _SEEN_OR_LOCAL & {each.__name__ for each in kinds}:
+        tracked.admit(unseen=True)
 
 
 def _request_body(request: Any) -> bytes:
@@ -100,7 +122,7 @@ def _watch(tracked: TrackedRequest, response: Any, tee: Callable[..., Any]) -> N
 
 def _replayed_handle(handle: Callable[..., Any], module: ModuleType, streams: Streams) -> Callable[..., Any]:
     def sent(self: Any, request: Any) -> Any:
-        _note_sending()
+        _note_sending(self)
         response = handle(self, request)
         _note_answer(response.status_code)
         return response
@@ -120,12 +142,12 @@ def _replayed_handle(handle: Callable[..., Any], module: ModuleType, streams: St
             response.stream = streams.tee(response.stream, found)
         return response
 
-    return replayed
+    return mocks.asks_mocks_first(replayed, handle)
 
 
 def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType, streams: Streams) -> Callable[..., Any]:
     async def sent(self: Any, request: Any) -> Any:
-        _note_sending()
+        _note_sending(self)
         response = await handle(self, request)
         _note_answer(response.status_code)
         return response
@@ -145,15 +167,24 @@ def _replayed_async_handle(handle: Callable[..., Any], module: ModuleType, strea
             response.stream = streams.async_tee(response.stream, found)
         return response
 
-    return replayed
+    return mocks.asks_mocks_first_async(replayed, handle)
 
 
-def _note_sending() -> None:
-    if (tracked := current.get()) is not None:
-        tracked.sent, tracked.refused = True, False
+def _note_sending(transport: Any) -> None:
+    """Note that a request is about to be sent.
+
+    Raises:
+        SpendingRefused: see ``TrackedRequest.admit``.
+    """
+    if (tracked := current.get()) is None:
+        return
+    if mocks.sees_sending(transport):
+        tracked.admit()
+        tracked.sent = False  # a connection has to be made first
+    else:
+        tracked.leave()
 
 
 def _note_answer(status: int) -> None:
-    """Note the status before the user's own hooks may raise because of it: who is refused is not billed."""
     if (tracked := current.get()) is not None:
-        tracked.refused = not 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
+        tracked.hear(status)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_tokenbudget.budget import REFUSED, UNANSWERED
 from pytest_tokenbudget.report.figures import format_count, format_pair, format_usd, plural
 from pytest_tokenbudget.report.message import input_parts, limit_lines
-from pytest_tokenbudget.summary import tally_of
+from pytest_tokenbudget.report.spending import describe_spending
+from pytest_tokenbudget.spending import Spending
+from pytest_tokenbudget.summary import fixture_title, tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +63,8 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
     unknown = [
         record
         for record in judged
-        if not any(violation.over for violation in record.violations) and not (record.drift or record.blocked)
+        if not any(violation.over for violation in record.violations)
+        and any(violation.reason not in (UNANSWERED, REFUSED) for violation in record.violations)
     ]
     found = []
     if baseline is not None:
@@ -78,7 +82,7 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
         Finding("recordings left unplayed", _noted(summary.unplayed)),
         Finding("errors while capturing", _noted(summary.incidents), grave=True),
         Finding("drift from the recordings", _noted(summary.drift), grave=True),
-        Finding("blocked on the way to the network", _noted(summary.blocked), grave=True),
+        Finding("blocked on the way to the network", _blocked(summary), grave=True),
         Finding("not measured or not priced, so not within budget", tuple(map(_judged, unknown)), grave=True),
         Finding("over budget", tuple(map(_judged, over)), grave=True),
     ]
@@ -92,7 +96,7 @@ def facts(summary: Summary, total: Tally) -> tuple[Fact, ...]:
     if not summary.complete:
         said.append(Fact("run", "not complete: these are the figures of what finished", grave=True))
     if usage.requests or usage.cache_hits:
-        said += [Fact("total", describe(total)), Fact("spent", _spent(summary, total))]
+        said += [Fact("total", describe(total)), Fact("spent", _spent(summary))]
     if usage.estimated_requests:
         said.append(Fact("estimated", f"~ {_share(usage.estimated_requests, usage.requests)}, counted locally"))
     if usage.unmeasured_requests:
@@ -167,13 +171,10 @@ def model_names(rows: Iterable[ModelRow]) -> list[str]:
     ]
 
 
-def _spent(summary: Summary, total: Tally) -> str:
+def _spent(summary: Summary) -> str:
     parts: tuple[UsageRecord | SharedRecord, ...] = (*summary.tests, *summary.shared)
-    estimated = any(call.estimated and not call.replayed for part in parts for call in part.calls)
-    shown = f"{format_usd(total.known_spent, estimated=estimated)} on live requests"
-    if total.spent is None:
-        return f"unknown, at least {shown}"
-    return shown if total.known_spent else "nothing live"
+    spending = Spending().plus(call for part in parts for call in part.calls)
+    return describe_spending(spending, max_spend=summary.max_spend)
 
 
 def _prices(summary: Summary) -> str:
@@ -220,6 +221,11 @@ def _noted(notes: Iterable[Note]) -> tuple[Item, ...]:
     for note in notes:
         by_test.setdefault(note["nodeid"], []).append(note["message"])
     return tuple(Item(nodeid, tuple(messages)) for nodeid, messages in by_test.items())
+
+
+def _blocked(summary: Summary) -> tuple[Item, ...]:
+    elsewhere = tuple(Item(fixture_title(each), each.blocked) for each in summary.shared if each.blocked)
+    return (*_noted(summary.blocked), *elsewhere)
 
 
 def _judged(record: UsageRecord) -> Item:

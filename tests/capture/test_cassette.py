@@ -84,26 +84,36 @@ def test_each_recording_is_played_once_and_in_order(tmp_path):
     assert playback.unplayed() == ()
 
 
-def test_the_cost_of_a_play_does_not_grow_with_the_cassette(tmp_path, monkeypatch):
+@pytest.mark.parametrize("key", ["exact_key", "request_key"])
+def test_the_cost_of_a_play_does_not_grow_with_the_cassette(tmp_path, monkeypatch, key):
     counted = []
-    original = cassettes.request_key
+    original = getattr(cassettes, key)
 
     def counting(asked):
         counted.append(asked)
         return original(asked)
 
-    monkeypatch.setattr(cassettes, "request_key", counting)
+    monkeypatch.setattr(cassettes, key, counting)
     costs = []
     for size in (10, 300):
         path = tmp_path / f"{size}.yaml"
         write(path, [(f"q{n}", f"a{n}") for n in range(size)])
         cassette = Playback(path=path).cassette
-        assert len(counted) == size  # each recording is looked at once, when it is read
+        assert play_otherwise_put(cassette, "q0") == "a0"
+        # Each recording is looked at once, when the first request that needs it comes.
+        assert size <= len(counted) <= size + 4
         counted.clear()
-        assert play(cassette, f"q{size - 1}") == f"a{size - 1}"
+        assert play_otherwise_put(cassette, f"q{size - 1}") == f"a{size - 1}"
         costs.append(len(counted))
         counted.clear()
-    assert costs[0] == costs[1]
+    assert costs[0] == costs[1] <= 4
+
+
+def play_otherwise_put(cassette, text):
+    """Ask what is the same as JSON, and not to the byte."""
+    asked = request(text)
+    asked.body = json.dumps({"text": text, "model": "m"}, indent=1).encode()
+    return cassette.ask(asked.method, asked.uri, asked.body, asked.headers)["body"]["string"].decode()
 
 
 def test_identical_recordings_cost_no_more_the_more_of_them_were_played(tmp_path):

@@ -14,7 +14,7 @@ ROOT = Path(pytest_tokenbudget.__file__).parent
 PACKAGE = "pytest_tokenbudget"
 
 CORE = {
-    "usage", "budget", "record", "errors", "summary", "ledger", "baseline", "files", "pricing",
+    "usage", "budget", "record", "errors", "summary", "ledger", "baseline", "files", "pricing", "inspection", "spending",
     *(path.stem for path in ROOT.glob("price_*.py")),
 }  # fmt: skip
 SLOW = {"langchain_core", "vcr", "yaml", "tiktoken", "genai_prices", "httpx", "httpx2", "openai"}

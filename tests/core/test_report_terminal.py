@@ -131,7 +131,7 @@ def test_estimates_unknowns_and_hits_have_lines_of_their_own():
     assert "  unknown    1,100         1  c" in lines
     facts = "\n".join(lines[lines.index("by model") :])
     assert "total       unknown, at least ~$0.5000 for at least ~2,200 tokens in 3 requests" in facts
-    assert "\nspent       unknown, at least $0 on live requests\n" in facts
+    assert "\nspent       unknown, at least $0 on 1 live request (1,100 tokens)\n" in facts
     assert "\nestimated   ~ 1 of 3 requests, counted locally\n" in facts
     assert "\nunmeasured  1 of 3 requests: no tokenizer for 'x'\n" in facts
     assert "\nunpriced    mine: prices go into the file that token_prices names\n" in facts
@@ -140,7 +140,7 @@ def test_estimates_unknowns_and_hits_have_lines_of_their_own():
 
 def test_what_was_spent_live():
     lines = text(summarize([UsageRecord(nodeid="a", calls=(call(replayed=False), call(cost="7")))]))
-    assert "spent       $0.0020 on live requests" in lines
+    assert "spent       $0.0020 on 1 live request (1,100 tokens)" in lines
 
 
 def test_the_baseline_and_how_to_move_it():

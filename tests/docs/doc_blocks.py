@@ -34,6 +34,9 @@ QUIET = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=fun
 CONTINUES = frozenset({"baselines/over"})
 """Projects that start from the baseline that their page shows."""
 
+SENDING = {"recording/ceiling": {"OPENAI_API_KEY": "sk-any", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}}
+"""Projects whose reader has a key. What they would send is refused before; where nobody listens, in any case."""
+
 _FENCE = re.compile(r"^```(?P<language>[a-z]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"<!-- run: (?P<name>[a-z-]+) -->\n*\Z")
 _PATH = re.compile(r"# (?P<path>[\w./@\[\]-]+\.[a-z]+)\n")

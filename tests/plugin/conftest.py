@@ -11,8 +11,9 @@ from functools import cache
 
 import pytest
 from model_server import ModelServer
+from neighbours import without_all_but
 
-QUIET = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
+QUIET = ("-p", "no:cacheprovider", "-p", "no:vcr", "-o", "asyncio_default_fixture_loop_scope=function")
 """What an inner run would say about other plugins, it shall not."""
 
 
@@ -32,13 +33,7 @@ def run(pytester, spread):
     return run
 
 
-LEAN = tuple(
-    word
-    for name in (
-        "langsmith_plugin", "anyio", "hypothesispytest", "asyncio", "pytest_cov", "recording", "rerunfailures",
-    )
-    for word in ("-p", f"no:{name}")
-)  # fmt: skip
+LEAN = without_all_but()
 """Without the plugins of others, whose imports take longer than most scenarios."""
 
 

@@ -22,6 +22,7 @@ CHOICES = {
     "token_record": "none, once, new_episodes, all, rewrite",
     "token_replay": "marked, all, off",
     "token_unplayed": "warn, fail",
+    "token_drift": "fail, estimate",
     "token_baseline_missing": "allow, fail",
     "token_budget": "enforce, warn, off",
     "token_estimates": "judge, fail",
@@ -34,6 +35,8 @@ BAD_VALUES = {
     "token_baseline": [""],
     "token_prices": [""],
     "token_tolerance": ["", "5", "-5%", "five%", "nan%", "%"],
+    "token_max_age": ["", "90", "d", "-1d", "1.5d", "90 d", "90D", "3m", "1w2d", "123456d", "\u0663d"],
+    "token_max_spend": BAD_USD,
     "token_price_date": ["", "yesterday", "2026-13-01", "20261118", "2026-W47-3", "2026-11-18T10:00"],
     "token_test_max_cost": BAD_USD,
     "token_total_max_cost": BAD_USD,
@@ -43,8 +46,8 @@ BAD_VALUES = {
     "token_offline_tiktoken": ["", "maybe", "2"],
 }
 FLAGS = (
-    "token_record", "token_baseline", "token_tolerance", "token_budget", "token_total_max_cost",
-    "token_total_max_tokens",
+    "token_record", "token_drift", "token_max_age", "token_max_spend", "token_baseline", "token_tolerance",
+    "token_budget", "token_total_max_cost", "token_total_max_tokens",
 )  # fmt: skip
 PAIRS = [(key, value) for key, values in BAD_VALUES.items() for value in values]
 
@@ -144,6 +147,17 @@ def test_good_in_pyproject(pytester, check, table):
     result = check()
     assert result.ret == 0, result.said
     assert (pytester.path / "token-report.json").exists()
+
+
+@pytest.mark.parametrize("value", ["0", "0.000001", "10", "1e-3", " 5 "])
+def test_good_ceilings(check, value):
+    assert check(f"--token-max-spend={value}").ret == 0
+    assert check("-o", f"token_max_spend={value}").ret == 0
+
+
+@pytest.mark.parametrize("value", ["0d", "1d", "12w", "99999d"])
+def test_good_ages(check, value):
+    assert check(f"--token-max-age={value}").ret == 0
 
 
 @pytest.mark.parametrize(

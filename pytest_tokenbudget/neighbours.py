@@ -1,0 +1,93 @@
+"""Plugins that run cassettes of their own: a test that is theirs keeps theirs, and is only counted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+RECORDERS = ("recording", "pytest_recording.plugin", "vcr", "pytest_vcr")
+"""pytest-recording and pytest-vcr, by the names of their entry points and of their modules."""
+
+LANGSMITH = ("langsmith_plugin", "langsmith.pytest_plugin")
+"""langsmith's plugin, likewise."""
+
+TRACKING = "LANGSMITH_TEST_TRACKING"
+
+NO_CONFIG = ("pytest_recording.plugin", "pytest_vcr")
+"""Modules whose ``vcr_config`` fixture is an empty one, for users to override."""
+
+
+def has_own_cassette(item: pytest.Item) -> bool:
+    """Whether a test's cassette is run by pytest-recording, pytest-vcr or langsmith."""
+    if item.get_closest_marker("vcr") is not None and _has_any(item, RECORDERS):
+        return True
+    return _asks_for_vcr_cassette(item) or _has_langsmith_cache(item)
+
+
+@contextmanager
+def untracked(item: pytest.Item) -> Iterator[None]:
+    """Keep langsmith from reporting a test of its own that replays from our cassette, or records to it.
+
+    Without this, what it sends to LangSmith would be looked for in the cassette, or recorded with its key. The test
+    runs all the same, and what it logs is dropped, as with ``LANGSMITH_TEST_TRACKING=false``.
+    """
+    if item.get_closest_marker("langsmith") is None or not _has_any(item, LANGSMITH):
+        yield
+        return
+    before = os.environ.get(TRACKING)
+    os.environ[TRACKING] = "false"
+    _forget_environment()
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(TRACKING, None)
+        else:
+            os.environ[TRACKING] = before
+        _forget_environment()
+
+
+def _asks_for_vcr_cassette(item: pytest.Item) -> bool:
+    """Whether a test uses pytest-vcr's fixture, which needs no marker."""
+    if "vcr_cassette" not in getattr(item, "fixturenames", ()):
+        return False
+    info: Any = getattr(item, "_fixtureinfo", None)
+    definitions = () if info is None else info.name2fixturedefs.get("vcr_cassette", ())
+    return any(each.func.__module__ == "pytest_vcr" for each in definitions)
+
+
+def _has_langsmith_cache(item: pytest.Item) -> bool:
+    """Whether langsmith will put its cache around a test: its marker, a folder, and tracking that is not off.
+
+    Source: ``langsmith.testing`` and ``langsmith.utils.get_env_var``.
+    """
+    marker = item.get_closest_marker("langsmith")
+    if marker is None or not _has_any(item, LANGSMITH) or _read("TEST_TRACKING") == "false":
+        return False
+    cache = marker.kwargs.get("cache")
+    return bool(_read("TEST_CACHE") if cache is None else cache)
+
+
+def _read(name: str) -> str:
+    """A setting of langsmith's; blank counts as unset."""
+    values = (os.environ.get(f"{prefix}_{name}", "") for prefix in ("LANGSMITH", "LANGCHAIN"))
+    return next((value for value in values if value.strip()), "")
+
+
+def _forget_environment() -> None:
+    """Let langsmith read its environment anew: it remembers what it has read."""
+    read = getattr(sys.modules.get("langsmith.utils"), "get_env_var", None)
+    forget = getattr(read, "cache_clear", None)
+    if forget is not None:
+        forget()
+
+
+def _has_any(item: pytest.Item, names: tuple[str, ...]) -> bool:
+    return any(map(item.config.pluginmanager.hasplugin, names))
