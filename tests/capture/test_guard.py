@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextvars
 import threading
@@ -89,6 +90,25 @@ def test_a_thread_belongs_to_who_started_it(tests):
         go.set()
         thread.join()
     assert found == [a, a, a]
+
+
+def test_a_low_thread_belongs_to_who_started_it_and_its_tasks_to_who_made_them(tests):
+    a, b, _ = tests
+    go, done, found = threading.Event(), threading.Event(), []
+
+    def work(context):
+        go.wait()
+        found.extend([responsible(), context[0].run(responsible)])
+        done.set()
+
+    context = []
+    with entered(a):
+        _thread.start_new_thread(work, (context,))
+    with entered(b):
+        context.append(contextvars.copy_context())
+        go.set()
+        done.wait()
+    assert found == [a, b]
 
 
 def test_a_thread_of_before_works_for_who_runs(tests):
