@@ -100,7 +100,7 @@ def _held(values: Values, changes: dict[str, str | None] | None) -> Iterator[Non
     _blocks.append(None)
     for name, value in values.items():
         _set(name, before[name], value)
-    _forget_settings()
+    forget_settings()
     try:
         yield
     finally:
@@ -125,7 +125,7 @@ def _held(values: Values, changes: dict[str, str | None] | None) -> Iterator[Non
             _outside.clear()
         for name, value in after.items():
             _set(name, now[name], value)
-        _forget_settings()
+        forget_settings()
 
 
 def _note_changes(values: Values, now: Values, changes: dict[str, str | None]) -> None:
@@ -153,7 +153,7 @@ def _set(name: str, now: str | None, value: str | None) -> None:
         os.environ[name] = value
 
 
-def _forget_settings() -> None:
+def forget_settings() -> None:
     """Let LangSmith read its environment anew: it remembers what it has read."""
     langsmith = sys.modules.get("langsmith.utils")
     forget = getattr(getattr(langsmith, "get_env_var", None), "cache_clear", None)

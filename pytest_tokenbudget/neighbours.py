@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from pytest_tokenbudget.environment import forget_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,7 @@ def untracked(item: pytest.Item) -> Iterator[None]:
         return
     before = os.environ.get(TRACKING)
     os.environ[TRACKING] = "false"
-    _forget_environment()
+    forget_settings()
     try:
         yield
     finally:
@@ -51,7 +52,7 @@ def untracked(item: pytest.Item) -> Iterator[None]:
             os.environ.pop(TRACKING, None)
         else:
             os.environ[TRACKING] = before
-        _forget_environment()
+        forget_settings()
 
 
 def _asks_for_vcr_cassette(item: pytest.Item) -> bool:
@@ -79,14 +80,6 @@ def _read(name: str) -> str:
     """A setting of langsmith's; blank counts as unset."""
     values = (os.environ.get(f"{prefix}_{name}", "") for prefix in ("LANGSMITH", "LANGCHAIN"))
     return next((value for value in values if value.strip()), "")
-
-
-def _forget_environment() -> None:
-    """Let langsmith read its environment anew: it remembers what it has read."""
-    read = getattr(sys.modules.get("langsmith.utils"), "get_env_var", None)
-    forget = getattr(read, "cache_clear", None)
-    if forget is not None:
-        forget()
 
 
 def _has_any(item: pytest.Item, names: tuple[str, ...]) -> bool:

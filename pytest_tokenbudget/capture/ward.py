@@ -88,11 +88,14 @@ _context: ContextVar[Ward | None] = ContextVar("pytest_tokenbudget_ward", defaul
 _context.set(None)
 
 
-class _Jobs(threading.local):
-    owner: Ward | None = _UNKNOWN
+class _OfThread(threading.local):
+    """What is known of the thread that asks: whose job it does, and, where it has no ``Thread``, who started it."""
+
+    job: Ward | None = _UNKNOWN
+    starter: Ward | None = None
 
 
-_jobs = _Jobs()
+_of_thread = _OfThread()
 
 
 def running() -> Ward | None:
@@ -104,12 +107,14 @@ def origin() -> Ward | None:
     """The ward in which the code that runs now was started; ``None`` where that is not known, or was in none."""
     if _exiting and threading.current_thread() is threading.main_thread():
         return _exiting[-1][1]
-    ward = _jobs.owner
+    ward = _of_thread.job
     if ward is _UNKNOWN:
         ward = _context.get()
-    if ward is _UNKNOWN:
-        return _threads.get(threading.current_thread()) if _threads else None
-    return ward
+    if ward is not _UNKNOWN:
+        return ward
+    if _of_thread.starter is not None:
+        return _of_thread.starter
+    return _threads.get(threading.current_thread()) if _threads else None
 
 
 def responsible() -> Ward | None:
@@ -117,7 +122,7 @@ def responsible() -> Ward | None:
     ward = origin()
     if ward is None:
         return running()
-    if ward.is_shared and not ward.is_over and _jobs.owner is _UNKNOWN:
+    if ward.is_shared and not ward.is_over and _of_thread.job is _UNKNOWN:
         return running() or ward  # a thread of a fixture, which may be at work for the test that runs
     return ward
 
@@ -183,9 +188,14 @@ def _owned_start(start: Callable[..., Any]) -> Callable[..., Any]:
 def _owned_start_new(start_new: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(start_new)
     def owned(function: Callable[..., Any], /, *args: Any) -> Any:
-        return start_new(_Job(function, _heir()), *args)  # there is no Thread to know it by
+        return start_new(functools.partial(_run_thread, _heir(), function), *args)
 
     return owned
+
+
+def _run_thread(starter: Ward | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    _of_thread.starter = starter  # there is no Thread to know it by
+    function(*args, **kwargs)
 
 
 def _keep_quiet(thread: threading.Thread) -> None:
@@ -244,11 +254,11 @@ class _Job:
         self._owner = owner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        before, _jobs.owner = _jobs.owner, self._owner
+        before, _of_thread.job = _of_thread.job, self._owner
         try:
             return self._function(*args, **kwargs)
         finally:
-            _jobs.owner = before
+            _of_thread.job = before
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial, (self._function,)  # for a pool whose workers are interpreters of their own
