@@ -197,8 +197,10 @@ MARKERS = (
 def add_options(parser: pytest.Parser) -> None:
     """Announce every option to pytest, under "token budget" in its help."""
     group = parser.getgroup("token budget")
+    # Where the destination is given, pytest does not look for it among those of all other options.
     group.addoption(
         "--token-report",
+        dest="token_report",
         action="append",
         nargs="?",
         const="term",
@@ -209,6 +211,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("token_report", "reports to make, as for --token-report", type="linelist", default=[])
     group.addoption(
         "--token-update-baseline",
+        dest="token_update_baseline",
         nargs="?",
         const="merge",
         default=None,
@@ -217,7 +220,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
     for option in OPTIONS:
         if option.flag:
-            group.addoption(option.long, default=None, metavar=option.metavar, help=option.help)
+            group.addoption(option.long, dest=option.name, default=None, metavar=option.metavar, help=option.help)
         parser.addini(option.name, option.help.replace("%%", "%"), type="string", default=None)
 
 
