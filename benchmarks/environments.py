@@ -57,8 +57,13 @@ class Environments:
         return subprocess.run([python, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def variables() -> dict[str, str]:
-    """The environment variables of everything that is measured: none that would change what a client does."""
+def variables(*, autoload: bool = False) -> dict[str, str]:
+    """The environment variables of everything that is measured: none that would change what a client does.
+
+    Args:
+        autoload: whether pytest takes all the plugins that are installed, as it does by itself.
+    """
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH") if name in os.environ}
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), kept.get("PYTHONPATH"))))
-    return kept | {"PYTHONHASHSEED": "0", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OPENAI_API_KEY": "sk-none"}
+    kept |= {"PYTHONHASHSEED": "0", "OPENAI_API_KEY": "sk-none"}
+    return kept if autoload else kept | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}

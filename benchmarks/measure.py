@@ -30,10 +30,17 @@ def has_valgrind() -> bool:
     return shutil.which("valgrind") is not None and shutil.which("callgrind_control") is not None
 
 
-def count_instructions(python: str, arguments: list[str], folder: Path) -> int:
-    """User-space instructions of one whole run. Run it once before, so that its bytecode is there."""
+def count_instructions(python: str, arguments: list[str], folder: Path, *, autoload: bool = False) -> int:
+    """User-space instructions of one whole run. Run it once before, so that its bytecode is there.
+
+    Args:
+        python: the interpreter.
+        arguments: its own.
+        folder: where to run.
+        autoload: whether pytest takes all the plugins that are installed, as it does by itself.
+    """
     with tempfile.TemporaryDirectory() as out:
-        _run([*_callgrind(out), python, *arguments], folder, {})
+        _run([*_callgrind(out), python, *arguments], folder, {}, autoload=autoload)
         return _total(Path(out) / "callgrind")
 
 
@@ -74,9 +81,7 @@ def cpu_seconds(python: str, arguments: list[str], folder: Path, *, autoload: bo
         folder: where to run.
         autoload: whether pytest takes all the plugins that are installed, as it does by itself.
     """
-    environment = variables()
-    if autoload:
-        del environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
+    environment = variables(autoload=autoload)
     process = subprocess.Popen(
         [python, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -120,8 +125,9 @@ def _total(file: Path) -> int:
     return int(_TOTALS.findall(file.read_text())[-1])
 
 
-def _run(command: list[str], folder: Path, more: dict[str, str]) -> str:
-    ran = subprocess.run(command, cwd=folder, env=variables() | more, capture_output=True, text=True, check=False)
+def _run(command: list[str], folder: Path, more: dict[str, str], *, autoload: bool = False) -> str:
+    environment = variables(autoload=autoload) | more
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if ran.returncode not in _FINE:
         raise SystemExit(f"{' '.join(command)}\n{ran.stdout}{ran.stderr}")
     return ran.stdout

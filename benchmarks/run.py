@@ -7,6 +7,7 @@ docs/performance.md.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if asked.quick and asked.write:
         parser.error("--quick measures nothing that is worth writing")
+    if not asked.quick:
+        os.environ.pop("PYTHONPATH", None)  # the environments have all that is measured
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         environments = Environments(
             (asked.environments or Path(folder, "environments")).resolve(), sys.executable if asked.quick else None
