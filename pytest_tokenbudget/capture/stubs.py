@@ -48,7 +48,7 @@ def _passing(getresponse: Callable[..., Any]) -> Callable[..., Any]:
     def passing(self: Any, *args: Any, **kwargs: Any) -> Any:
         cassette, request = self.cassette, self._vcr_request
         if (
-            not isinstance(cassette, CassetteOfPlayback)
+            not _is_ours(cassette)
             or cassette.can_play_response_for(request)
             or (cassette.write_protected and cassette.filter_request(request))
         ):
@@ -77,10 +77,14 @@ def _recording(record_response: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(record_response)
     async def recording(cassette: Any, request: Any, response: Any) -> Any:
         # What led to a redirect has been given back already, and is read by nobody.
-        if not isinstance(cassette, CassetteOfPlayback) or response.closed:
+        if not _is_ours(cassette) or response.closed:
             return await record_response(cassette, request, response)
         if (kept := cassette.record(request)) is not None:
             record(kept, response)
         return None
 
     return recording
+
+
+def _is_ours(cassette: Any) -> bool:
+    return isinstance(cassette, CassetteOfPlayback) or hasattr(type(cassette), "taps_itself")

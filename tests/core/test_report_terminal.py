@@ -174,11 +174,12 @@ def test_everything_that_went_wrong_is_named():
         unplayed=("request 3",),
         incidents=("handler failed",),
         budget=Budget(min_requests=1),
-        violations=(Violation(limit="min_requests", allowed=1, used=0, reason="nothing was seen"),),
+        violations=(Violation(limit="unmeasured", reason="a request had no recording"),),
         verdict="unmeasured",
     )
     limit = Violation(limit="token_total_max_cost", allowed=Decimal("0.04"), used=Decimal("0.05"))
-    unseen = replace(record, nodeid="t::y", drift=(), blocked=(), unplayed=(), incidents=())
+    nothing = (Violation(limit="min_requests", allowed=1, used=0, reason="nothing was seen"),)
+    unseen = replace(record, nodeid="t::y", drift=(), blocked=(), unplayed=(), incidents=(), violations=nothing)
     summary = summarize(
         [record, unseen],
         unused_cassettes=["c/old.yaml"],

@@ -100,8 +100,12 @@ WAYS = {
 OUTCOMES = """
 import json, os
 
+def pytest_configure(config):
+    global writes
+    writes = not hasattr(config, "workerinput")
+
 def pytest_runtest_logreport(report):
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if not writes:
         return
     crash = getattr(report.longrepr, "reprcrash", None)
     message = crash.message if crash else str(report.longrepr or "")
