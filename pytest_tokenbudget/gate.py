@@ -205,10 +205,13 @@ class Gate:
             self._fail_on_misses(item, running)
             if running.young:
                 self._fail_on_age(item, running)  # of what its fixtures asked for at their end
-        except BaseException:
+        except BaseException as error:
             running.failed = True
             self._note_misses(item, running, self._shared.take_misses())
-            self._dismiss(item, running)
+            missed = self._dismiss(item, running)
+            if missed and not isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
+                # What a fixture's end made of the refusal would only hide it.
+                raise pytest.fail.Exception("\n".join(missed), pytrace=False) from None
             raise
         if missed := self._dismiss(item, running):
             raise pytest.fail.Exception("\n".join(missed), pytrace=False)
