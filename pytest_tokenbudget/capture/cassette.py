@@ -7,6 +7,7 @@ import json
 import threading
 from collections import defaultdict, deque
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
@@ -75,13 +76,19 @@ def open_cassette(playback: Playback) -> TokenCassette:
 
 
 def _merged_config(options: dict[str, Any], match_on: tuple[str, ...]) -> dict[str, Any]:
-    """What vcrpy makes of a ``vcr_config``; where the user has none, it has nothing to do."""
+    """What vcrpy makes of a ``vcr_config``; where the user has none, it has only matchers to find."""
     if not options and match_on == DEFAULT_MATCH:
-        return {}
+        return {"match_on": _default_matchers()}
     config: dict[str, Any] = VCR().get_merged_config(**options, match_on=match_on)
     for name in ("path_transformer", "func_path_generator", "record_on_exception", "persister", "record_mode"):
         config.pop(name, None)
     return config
+
+
+@lru_cache(maxsize=1)
+def _default_matchers() -> tuple[Any, ...]:
+    """Vcrpy's matchers of ``DEFAULT_MATCH``: its own would take every chat completion for a recording of any other."""
+    return tuple(VCR().get_merged_config(match_on=DEFAULT_MATCH)["match_on"])
 
 
 class TokenCassette(Cassette):  # type: ignore[misc]

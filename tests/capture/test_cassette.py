@@ -279,3 +279,9 @@ def test_a_partial_recording_is_written_beside_and_follows_no_link(path, tmp_pat
 
 def test_errors_of_the_check_are_errors_of_the_family():
     assert not issubclass(CassetteError, ReplayMiss)
+
+
+def test_recording_all_anew_replaces_only_what_is_asked_again(path, recorded):
+    recorded("a", "b", "c")
+    recorded("a", "d", mode="all")
+    assert texts(path) == ["b", "c", "a", "d"]
