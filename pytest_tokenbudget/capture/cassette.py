@@ -87,7 +87,7 @@ def _merged_config(options: dict[str, Any], match_on: tuple[str, ...]) -> dict[s
 
 @lru_cache(maxsize=1)
 def _default_matchers() -> tuple[Any, ...]:
-    """Vcrpy's matchers of ``DEFAULT_MATCH``: its own would take every chat completion for a recording of any other."""
+    """The matchers of ``DEFAULT_MATCH``: by vcrpy's own, one chat completion would be a recording of any other."""
     return tuple(VCR().get_merged_config(match_on=DEFAULT_MATCH)["match_on"])
 
 
