@@ -57,7 +57,8 @@ _UNASKED_COMPLETION = 16
 """Output tokens of a legacy completion that names no limit. Source: OpenAI API reference, completions."""
 
 # Source: second hand, from lists of the "max output tokens" that OpenAI and Google document; not checked against
-# their own pages. The first that matches the whole name decides. A family that is not here has its context as its limit.
+# their own pages. The first that matches the whole name decides. A family that is not here has its context as its
+# limit.
 _LONGEST: tuple[tuple[str, int], ...] = (
     (r"gpt-3\.?5-turbo(?!-16k)(-.*)?", 4_096),
     (r"gpt-4-(turbo|1106|0125|vision)(-.*)?", 4_096),
