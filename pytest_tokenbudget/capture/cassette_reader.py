@@ -19,6 +19,7 @@ from yaml.constructor import SafeConstructor
 
 from pytest_tokenbudget.capture.wire.encodings import UnreadableError, decode_body
 from pytest_tokenbudget.errors import CassetteError
+from pytest_tokenbudget.files import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,12 +124,14 @@ class _Refused(Exception):  # noqa: N818 - an inner signal
 
 def _read(path: Path) -> str | None:
     try:
+        check_regular(path)
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _Refused(f"it can't be read ({errno.errorcode.get(error.errno or 0, error)})") from error
+        why = error.strerror if error.errno == errno.EINVAL else errno.errorcode.get(error.errno or 0, error)
+        raise _Refused(f"it can't be read ({why})") from error
     return _decoded(data)
 
 
