@@ -6,6 +6,7 @@ import contextlib
 import copy
 import errno
 import json
+import math
 import os
 import tempfile
 from collections import Counter
@@ -36,13 +37,21 @@ class CassetteFile:
         own: whether this run has written the file: another of its tests or fixtures records to it too.
         fresh: whether what the file holds is to be forgotten.
         suffix: is put behind the file's name where the recording is not whole.
+
+    Raises:
+        CassetteError: it is to be recorded, and can't be looked at.
     """
 
     def __init__(self, playback: Playback) -> None:
         self.suffix = ""
         self._path = playback.path
-        self._found = _read_bytes(playback.path) if playback.live else None
-        self.own = self._is_newer_than(playback.since)
+        self._records = playback.live
+        # Looked at once: another worker may save between two looks, and each would see another file.
+        try:
+            self._found, saved = _look(playback.path) if playback.live else (None, -math.inf)
+        except OSError as error:
+            raise self._unrecordable(error) from error
+        self.own = saved >= playback.since
         self.fresh = playback.record == "rewrite" and not self.own
 
     def check_writable(self) -> None:
@@ -63,7 +72,10 @@ class CassetteFile:
             with locked(self._path):
                 pass
         except OSError as error:
-            raise CassetteError(f"{self._path} can't be recorded: {error.strerror or error}") from error
+            raise self._unrecordable(error) from error
+
+    def _unrecordable(self, error: OSError) -> CassetteError:
+        return CassetteError(f"{self._path} can't be recorded: {error.strerror or error}")
 
     def load_cassette(self, path: str, serializer: Any) -> Any:  # noqa: ARG002 - vcrpy's signature; we tell by the text
         """Read the file, as vcrpy wants it: requests, responses and, where there are any, metadata.
@@ -72,7 +84,8 @@ class CassetteFile:
             CassetteError: it is refused; the message says why.
             CassetteNotFoundError: there is none, or it is to be forgotten.
         """
-        document = None if self.fresh else read_document(path)
+        forgotten = self.fresh or (self._records and self._found is None)
+        document = None if forgotten else read_document(path, self._found)
         if document is None:
             raise CassetteNotFoundError
         requests, responses = _exchanges(document)
@@ -127,9 +140,10 @@ class CassetteFile:
 
         What they added stays, what this recording left out of the file goes, and what it added is put behind.
         """
-        now = _read_bytes(self._path)
-        if now == self._found or (document := read_document(str(self._path))) is None:
+        now, _ = _look(self._path)
+        if now is None or now == self._found:
             return cassette_dict
+        document = read_document(str(self._path), now) or {"interactions": []}
         theirs, found = _exchanges(document), _exchanges(parse_document(self._found or b"") or {"interactions": []})
         mine = cassette_dict["requests"], cassette_dict["responses"]
         of_theirs, of_found, of_mine = (_identities(each, serializer) for each in (theirs, found, mine))
@@ -139,12 +153,6 @@ class CassetteFile:
         new = [each for each, name in backwards if _take(added, name)][::-1]
         requests, responses = zip(*kept, *new, strict=True) if kept or new else ((), ())
         return {**cassette_dict, "requests": list(requests), "responses": list(responses)}
-
-    def _is_newer_than(self, moment: float) -> bool:
-        try:
-            return self._path.stat().st_mtime >= moment
-        except OSError:
-            return False
 
 
 def _scrubbed(cassette_dict: dict[str, Any]) -> dict[str, Any]:
@@ -182,15 +190,18 @@ def _copy(value: Any) -> Any:
     return value
 
 
-def _read_bytes(path: Path) -> bytes | None:
-    """A file's content; ``None`` where there is none that could be a cassette's."""
+def _look(path: Path) -> tuple[bytes | None, float]:
+    """A file's content, at most one byte more than a cassette may have, and when it was saved; without a file, none.
+
+    Raises:
+        OSError: it can't be read; whoever took that for an empty file would lose what others recorded.
+    """
+    check_regular(path)
     try:
-        check_regular(path)
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError:
-        return None
-    return data if len(data) <= MAX_BYTES else None
+            return file.read(MAX_BYTES + 1), os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError:
+        return None, -math.inf
 
 
 def _exchanges(document: dict[str, Any]) -> tuple[list[Request], list[Any]]:

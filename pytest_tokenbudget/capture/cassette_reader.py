@@ -35,8 +35,12 @@ _JSON_STRUCTURE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_document(path: str) -> dict[str, Any] | None:
+def read_document(path: str, data: bytes | None = None) -> dict[str, Any] | None:
     """Read a cassette file.
+
+    Args:
+        path: where it is.
+        data: what it holds, where that was read already: at most one byte more than it may.
 
     Returns:
         What it holds: ``version``, ``interactions``, and whatever else stands at its top; ``None`` where there is no
@@ -46,7 +50,7 @@ def read_document(path: str) -> dict[str, Any] | None:
         CassetteError: the file is not one that a recorder writes; the message holds its path and the reason.
     """
     try:
-        text = _read(Path(path))
+        text = _read(Path(path)) if data is None else _decoded(data)
         return None if text is None else _document(text)
     except _Refused as refused:
         raise CassetteError(
