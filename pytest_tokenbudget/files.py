@@ -28,7 +28,9 @@ WAIT_SECONDS = 60.0
 LEFTOVER_SECONDS = 3600.0
 """From this age on, a file that was written aside belongs to a process that was killed."""
 
-_PREFIX, _SUFFIX = ".tb-", ".tmp"
+PREFIX, SUFFIX = ".tb-", ".tmp"
+"""Begin and end the name of a file that is written aside."""
+
 _POLL_SECONDS = 0.005
 # Windows knows no O_NOFOLLOW, and the others no O_BINARY.
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -66,6 +68,22 @@ def write_atomically(path: Path, data: bytes) -> None:
     _replace(target, data, old)
 
 
+def check_regular(path: Path) -> None:
+    """Refuse what is there and is no file: to open a pipe waits for its other end, and a device may never end.
+
+    Raises:
+        OSError: it is a folder, a pipe, a device or a socket, or can't be looked at; a missing file is none of these.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise _error(errno.EISDIR, path)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+
+
 @contextmanager
 def locked(path: Path, *, folder: Path | None = None) -> Iterator[None]:
     """Keep every other process and thread of this user that asks for the same file out, until the block ends.
@@ -95,7 +113,7 @@ def locked(path: Path, *, folder: Path | None = None) -> Iterator[None]:
 
 
 def _replace(target: Path, data: bytes, old: os.stat_result | None) -> None:
-    aside = target.parent / f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}"
+    aside = target.parent / f"{PREFIX}{os.urandom(8).hex()}{SUFFIX}"
     # Not tempfile: it would make the file private to its owner, where the umask should have the word.
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY, 0o666)
     try:
@@ -136,7 +154,10 @@ def _write(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         # A nearly full disk takes a part first, and fails at the next call.
-        rest = rest[os.write(descriptor, rest) :]
+        taken = os.write(descriptor, rest)
+        if taken == 0:  # no file system does this; one that did would be asked for ever
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rest = rest[taken:]
 
 
 @lru_cache(maxsize=1024)
@@ -147,8 +168,8 @@ def _sweep(folder: Path) -> None:
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if (
-                entry.name.startswith(_PREFIX)
-                and entry.name.endswith(_SUFFIX)
+                entry.name.startswith(PREFIX)
+                and entry.name.endswith(SUFFIX)
                 and entry.is_file(follow_symlinks=False)
                 and entry.stat(follow_symlinks=False).st_mtime < oldest
             ):

@@ -116,7 +116,10 @@ class Gate:
         """Give them back."""
         for item, running in list(self._inside.items()):  # an interrupt leaves no time for their teardown
             running.failed = True
-            self._dismiss(item, running)
+            try:
+                self._dismiss(item, running)
+            except pytest.fail.Exception as failure:  # its report was made: it is told with what comes late
+                self.late.add(item.nodeid, [failure.msg or ""])
         self.frame.rest.settle()
         pop_frame(self.frame)
         if self._attached:

@@ -23,7 +23,7 @@ from pytest_tokenbudget.capture.layout import (
 from pytest_tokenbudget.capture.offline import tiktoken_offline
 from pytest_tokenbudget.capture.playback import Playback, insert
 from pytest_tokenbudget.environment import recorded_environment, replayed_environment
-from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.errors import CassetteError, ConfigurationError
 from pytest_tokenbudget.markers import read_markers
 from pytest_tokenbudget.neighbours import NO_CONFIG, has_own_cassette
 
@@ -267,8 +267,9 @@ def save(playback: Playback, *, whole: bool) -> None:
     """Write what was recorded; a recording that can't be written fails the test that made it."""
     try:
         playback.save(whole=whole)
-    except OSError as error:
-        pytest.fail(f"the recording {playback.path} could not be saved: {error}", pytrace=False)
+    except (OSError, CassetteError) as error:
+        notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+        pytest.fail(f"the recording {playback.path} could not be saved: {error}{notes}", pytrace=False)
 
 
 def _name_of(item: pytest.Item) -> CaseName:

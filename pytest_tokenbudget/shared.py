@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -183,6 +183,9 @@ class SharedFixtures:
         missed = self._take_misses(shared)
         if missed.lines:
             self._missed.append((shared, missed))
+            if playback is not None:
+                with suppress(pytest.fail.Exception):  # what was missed is told first
+                    save(playback, whole=False)
             raise pytest.fail.Exception("\n".join(missed.lines), pytrace=False) from None
         if playback is not None:
             save(playback, whole=whole)

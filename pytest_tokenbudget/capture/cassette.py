@@ -283,6 +283,14 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         self._persister.suffix = "" if whole else ".partial"
         self._save(force=whole and self._persister.fresh and bool(self.data))
 
+    def _rerecorded_interactions(self) -> list[tuple[Request, dict[str, Any]]]:
+        """What ``all`` saves: new answers in the place of those that their requests had, and the rest as it was."""
+        if not self.indexed or self.drop_unused_requests:
+            return list(super()._rerecorded_interactions())
+        recorded = self.data[self._loaded_count :]
+        anew = {request_key(request) for request, _ in recorded}
+        return [each for each in self.data[: self._loaded_count] if request_key(each[0]) not in anew] + recorded
+
     def unplayed(self) -> tuple[str, ...]:
         """The loaded recordings that were not asked for, each one line."""
         with self._lock:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import errno
 import json
+import math
 import os
 import tempfile
 from collections import Counter
@@ -17,13 +18,16 @@ from vcr.request import Request
 from vcr.serialize import serialize
 from vcr.serializers.compat import convert_to_bytes
 
-from pytest_tokenbudget.capture.cassette_reader import check_exchanges, parse_document, read_document
+from pytest_tokenbudget.capture.cassette_reader import MAX_BYTES, check_exchanges, parse_document, read_document
 from pytest_tokenbudget.capture.scrub import scrub_body, scrub_request, scrub_response
 from pytest_tokenbudget.errors import CassetteError
-from pytest_tokenbudget.files import locked, write_atomically
+from pytest_tokenbudget.files import PREFIX, SUFFIX, check_regular, locked, write_atomically
 
 if TYPE_CHECKING:
     from pytest_tokenbudget.capture.playback import Playback
+
+PARTIAL = ".partial"
+"""Ends the name of a recording that is not whole; it is never replayed."""
 
 
 class CassetteFile:
@@ -33,13 +37,21 @@ class CassetteFile:
         own: whether this run has written the file: another of its tests or fixtures records to it too.
         fresh: whether what the file holds is to be forgotten.
         suffix: is put behind the file's name where the recording is not whole.
+
+    Raises:
+        CassetteError: it is to be recorded, and can't be looked at.
     """
 
     def __init__(self, playback: Playback) -> None:
         self.suffix = ""
         self._path = playback.path
-        self._found = _read_bytes(playback.path) if playback.live else None
-        self.own = self._is_newer_than(playback.since)
+        self._records = playback.live
+        # Looked at once: another worker may save between two looks, and each would see another file.
+        try:
+            self._found, saved = _look(playback.path) if playback.live else (None, -math.inf)
+        except OSError as error:
+            raise self._unrecordable(error) from error
+        self.own = saved >= playback.since
         self.fresh = playback.record == "rewrite" and not self.own
 
     def check_writable(self) -> None:
@@ -49,13 +61,21 @@ class CassetteFile:
             CassetteError: it could not.
         """
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self._path.parent):
+            check_regular(self._path)
+            folder = Path(os.path.realpath(self._path)).parent  # a link stays, and what it points to is replaced
+            folder.mkdir(parents=True, exist_ok=True)
+            # By name, as it will be saved: some file systems take a file without a name all the same.
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=PREFIX, suffix=SUFFIX):
                 pass
             if self._path.exists() and not os.access(self._path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            with locked(self._path):
+                pass
         except OSError as error:
-            raise CassetteError(f"{self._path} can't be recorded: {error.strerror or error}") from error
+            raise self._unrecordable(error) from error
+
+    def _unrecordable(self, error: OSError) -> CassetteError:
+        return CassetteError(f"{self._path} can't be recorded: {error.strerror or error}")
 
     def load_cassette(self, path: str, serializer: Any) -> Any:  # noqa: ARG002 - vcrpy's signature; we tell by the text
         """Read the file, as vcrpy wants it: requests, responses and, where there are any, metadata.
@@ -64,7 +84,8 @@ class CassetteFile:
             CassetteError: it is refused; the message says why.
             CassetteNotFoundError: there is none, or it is to be forgotten.
         """
-        document = None if self.fresh else read_document(path)
+        forgotten = self.fresh or (self._records and self._found is None)
+        document = None if forgotten else read_document(path, self._found)
         if document is None:
             raise CassetteNotFoundError
         requests, responses = _exchanges(document)
@@ -75,49 +96,63 @@ class CassetteFile:
     def save_cassette(self, path: str, cassette_dict: dict[str, Any], serializer: Any) -> None:
         """Write the file, with what others saved to it meanwhile.
 
+        What can't be saved is kept as ``*.partial`` where that is possible: it has been paid for.
+
         Raises:
             OSError: it can't be written; the old one is as it was.
+            CassetteError: somebody has put something else in its place, which stays.
         """
-        target = Path(path + self.suffix)
+        if self.suffix:
+            self._write_partial(path, cassette_dict, serializer)
+            return
+        try:
+            self._write_whole(path, cassette_dict, serializer)
+        except (OSError, CassetteError) as error:
+            with contextlib.suppress(OSError):
+                self._write_partial(path, cassette_dict, serializer)
+                error.add_note(f"what was recorded is in {Path(path).name}{PARTIAL}")
+            raise
+        with contextlib.suppress(OSError):  # it is saved, whatever becomes of an older try
+            Path(path + PARTIAL).unlink()
+
+    def _write_whole(self, path: str, cassette_dict: dict[str, Any], serializer: Any) -> None:
+        target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if self.suffix and target.is_symlink():
+        with locked(target):
+            check_regular(target)
+            data = _serialized(self._join(cassette_dict, serializer), serializer)
+            if len(data) > MAX_BYTES:
+                raise CassetteError(f"it would be larger than {MAX_BYTES // 2**20} MiB, and would not be replayed")
+            write_atomically(target, data)
+        self._found = data
+
+    def _write_partial(self, path: str, cassette_dict: dict[str, Any], serializer: Any) -> None:
+        target = Path(path + PARTIAL)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_symlink():
             target.unlink()  # what it points to is none of ours
         with locked(target):
-            if not self.suffix:
-                cassette_dict = self._join(cassette_dict)
-            data = serialize(_scrubbed(cassette_dict), _Unshared(serializer)).encode("utf-8")
-            write_atomically(target, data)
-        if not self.suffix:
-            self._found = data
-            with contextlib.suppress(FileNotFoundError):
-                Path(path + ".partial").unlink()
+            check_regular(target)
+            write_atomically(target, _serialized(cassette_dict, serializer))
 
-    def _join(self, cassette_dict: dict[str, Any]) -> dict[str, Any]:
-        """What is to be saved, behind what others saved to the same file since it was read."""
-        now = _read_bytes(self._path)
+    def _join(self, cassette_dict: dict[str, Any], serializer: Any) -> dict[str, Any]:
+        """What is to be saved, together with what others have done to the same file since it was read.
+
+        What they added stays, what this recording left out of the file goes, and what it added is put behind.
+        """
+        now, _ = _look(self._path)
         if now is None or now == self._found:
             return cassette_dict
-        known = Counter(_identities(parse_document(self._found or b"")))
-        document = read_document(str(self._path)) or {"interactions": []}
-        requests, responses = [], []
-        identities = _identities(document)  # before bodies become bytes
-        for request, response, identity in zip(*_exchanges(document), identities, strict=True):
-            if known[identity]:
-                known[identity] -= 1
-            else:
-                requests.append(request)
-                responses.append(response)
-        return {
-            **cassette_dict,
-            "requests": [*requests, *cassette_dict["requests"]],
-            "responses": [*responses, *cassette_dict["responses"]],
-        }
-
-    def _is_newer_than(self, moment: float) -> bool:
-        try:
-            return self._path.stat().st_mtime >= moment
-        except OSError:
-            return False
+        document = read_document(str(self._path), now) or {"interactions": []}
+        theirs, found = _exchanges(document), _exchanges(parse_document(self._found or b"") or {"interactions": []})
+        mine = cassette_dict["requests"], cassette_dict["responses"]
+        of_theirs, of_found, of_mine = (_identities(each, serializer) for each in (theirs, found, mine))
+        left_out, added = Counter(of_found) - Counter(of_mine), Counter(of_mine) - Counter(of_found)
+        kept = [each for each, name in zip(_pairs(theirs), of_theirs, strict=True) if not _take(left_out, name)]
+        backwards = zip(reversed(_pairs(mine)), reversed(of_mine), strict=True)
+        new = [each for each, name in backwards if _take(added, name)][::-1]
+        requests, responses = zip(*kept, *new, strict=True) if kept or new else ((), ())
+        return {**cassette_dict, "requests": list(requests), "responses": list(responses)}
 
 
 def _scrubbed(cassette_dict: dict[str, Any]) -> dict[str, Any]:
@@ -127,6 +162,11 @@ def _scrubbed(cassette_dict: dict[str, Any]) -> dict[str, Any]:
         "responses": [scrub_response(response) for response in cassette_dict["responses"]],
         "metadata": scrub_body(cassette_dict.get("metadata")),
     }
+
+
+def _serialized(cassette_dict: dict[str, Any], serializer: Any) -> bytes:
+    text: str = serialize(_scrubbed(cassette_dict), _Unshared(serializer))
+    return text.encode("utf-8")
 
 
 class _Unshared:
@@ -150,11 +190,18 @@ def _copy(value: Any) -> Any:
     return value
 
 
-def _read_bytes(path: Path) -> bytes | None:
+def _look(path: Path) -> tuple[bytes | None, float]:
+    """A file's content, at most one byte more than a cassette may have, and when it was saved; without a file, none.
+
+    Raises:
+        OSError: it can't be read; whoever took that for an empty file would lose what others recorded.
+    """
+    check_regular(path)
     try:
-        return path.read_bytes()
-    except OSError:
-        return None
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1), os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError:
+        return None, -math.inf
 
 
 def _exchanges(document: dict[str, Any]) -> tuple[list[Request], list[Any]]:
@@ -165,7 +212,21 @@ def _exchanges(document: dict[str, Any]) -> tuple[list[Request], list[Any]]:
     )
 
 
-def _identities(document: dict[str, Any] | None) -> list[str]:
-    """What each interaction of a file says; none where it can't be read: that one is being replaced."""
+def _pairs(exchanges: tuple[list[Request], list[Any]]) -> list[tuple[Request, Any]]:
+    return list(zip(*exchanges, strict=True))
+
+
+def _identities(exchanges: tuple[list[Request], list[Any]], serializer: Any) -> list[str]:
+    """What each exchange says when it is saved, whatever form it has now."""
+    requests, responses = exchanges
+    document = parse_document(_serialized({"requests": requests, "responses": responses}, serializer))
     interactions = () if document is None else document["interactions"]
     return [json.dumps(each, sort_keys=True, default=repr) for each in interactions]
+
+
+def _take(stock: Counter[str], name: str) -> bool:
+    """Take one of a kind out, if there is one left."""
+    if not stock[name]:
+        return False
+    stock[name] -= 1
+    return True

@@ -19,6 +19,7 @@ from yaml.constructor import SafeConstructor
 
 from pytest_tokenbudget.capture.wire.encodings import UnreadableError, decode_body
 from pytest_tokenbudget.errors import CassetteError
+from pytest_tokenbudget.files import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,8 +35,12 @@ _JSON_STRUCTURE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_document(path: str) -> dict[str, Any] | None:
+def read_document(path: str, data: bytes | None = None) -> dict[str, Any] | None:
     """Read a cassette file.
+
+    Args:
+        path: where it is.
+        data: what it holds, where that was read already: at most one byte more than it may.
 
     Returns:
         What it holds: ``version``, ``interactions``, and whatever else stands at its top; ``None`` where there is no
@@ -45,7 +50,7 @@ def read_document(path: str) -> dict[str, Any] | None:
         CassetteError: the file is not one that a recorder writes; the message holds its path and the reason.
     """
     try:
-        text = _read(Path(path))
+        text = _read(Path(path)) if data is None else _decoded(data)
         return None if text is None else _document(text)
     except _Refused as refused:
         raise CassetteError(
@@ -123,12 +128,14 @@ class _Refused(Exception):  # noqa: N818 - an inner signal
 
 def _read(path: Path) -> str | None:
     try:
+        check_regular(path)
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _Refused(f"it can't be read ({errno.errorcode.get(error.errno or 0, error)})") from error
+        why = error.strerror if error.errno == errno.EINVAL else errno.errorcode.get(error.errno or 0, error)
+        raise _Refused(f"it can't be read ({why})") from error
     return _decoded(data)
 
 

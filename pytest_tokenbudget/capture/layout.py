@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,12 @@ MAX_NAME_BYTES = 240
 """File systems take 255; our suffixes and temporary names need some of them."""
 
 HASH_LENGTH = 8
+
+RESERVED = frozenset({"con", "prn", "aux", "nul"} | {f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10)})
+"""Windows keeps these for devices, with whatever suffix.
+
+Source: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+"""
 
 _DASHES = str.maketrans(dict.fromkeys(FORBIDDEN, "-"))
 
@@ -43,9 +50,14 @@ def cassette_name(test: CaseName) -> str:
 
 
 def shared_names(tests: Iterable[CaseName]) -> frozenset[str]:
-    """Those names, without regard to case, that several of a module's tests would share."""
-    counts = Counter(cassette_name(test).casefold() for test in set(tests))
+    """Those names, as ``fold`` makes them, that several of a module's tests would share."""
+    counts = Counter(fold(cassette_name(test)) for test in set(tests))
     return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def fold(name: str) -> str:
+    """A name as file systems compare it that know neither case nor how an accent is written: macOS's, Windows'."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def unique_name(test: CaseName, shared: Container[str]) -> str:
@@ -57,7 +69,7 @@ def unique_name(test: CaseName, shared: Container[str]) -> str:
     """
     name = cassette_name(test)
     short = len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES
-    if short and name.casefold() not in shared and _is_plain(name):
+    if short and fold(name) not in shared and _is_plain(name):
         return name
     identity = f"{test.owner or ''}.{test.name}".encode("utf-8", "surrogatepass")
     digest = hashlib.sha256(identity).hexdigest()[:HASH_LENGTH]
@@ -111,6 +123,8 @@ def named_cassette(folder: Path, name: str) -> Path:
     """
     if not name.strip() or "\0" in name:
         raise ValueError("a cassette needs a name")
+    if any(len(part.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for part in Path(name).parts):
+        raise ValueError(f"its name, or a folder's in it, is longer than {MAX_NAME_BYTES} bytes")
     path = folder / name
     if path.suffix not in (".yaml", ".yml", ".json"):
         path = path.with_name(path.name + ".yaml")
@@ -137,4 +151,4 @@ def _is_plain(name: str) -> bool:
         name.encode("utf-8")
     except UnicodeEncodeError:
         return False
-    return name.isprintable()
+    return name.isprintable() and name.partition(".")[0].casefold() not in RESERVED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -40,13 +41,19 @@ def test_names_are_those_of_pytest_recording(name):
         (CaseName(None, "test_x[a/b]"), CaseName(None, "test_x[a-b]")),
         (CaseName(None, "test_x[a]"), CaseName(None, "test_x[A]")),
         (CaseName(None, "test_x[straße]"), CaseName(None, "test_x[STRASSE]")),
+        (
+            CaseName(None, "test_x[\u00e9]"),
+            CaseName(None, "test_x[e\u0301]"),
+        ),  # one letter or two, to see no difference
+        (CaseName(None, "test_x[\u00c5]"), CaseName(None, "test_x[\u212b]")),
+        (CaseName(None, "test_x[\u1fb3]"), CaseName(None, "test_x[\u1fbc]")),
         (CaseName("One.Inner", "test_x"), CaseName("Other.Inner", "test_x")),
         (CaseName(None, "test_x[" + "a" * 300 + "1]"), CaseName(None, "test_x[" + "a" * 300 + "2]")),
     ],
 )
 def test_two_tests_never_share_a_cassette(one, other):
     shared = shared_names([one, other, CaseName(None, "test_y")])
-    names = {unique_name(each, shared).casefold() for each in (one, other)}
+    names = {unicodedata.normalize("NFD", unique_name(each, shared)).casefold() for each in (one, other)}
     assert len(names) == 2
     assert unique_name(CaseName(None, "test_y"), shared) == "test_y"
 
@@ -79,6 +86,17 @@ def test_long_and_strange_names_can_be_written(tmp_path):
     assert len(list(tmp_path.iterdir())) == 6
 
 
+@pytest.mark.parametrize("name", ["con", "NUL", "aux.x", "Com1", "lpt9"])
+def test_names_of_devices_are_no_names_of_files(name):
+    # Windows opens its console for con.yaml.
+    assert unique_name(CaseName(None, name), frozenset()).startswith(f"{name}-")
+
+
+@pytest.mark.parametrize("name", ["test_con", "console", "com0", "test_x[nul]"])
+def test_names_that_only_look_like_devices_are_theirs(name):
+    assert unique_name(CaseName(None, name), frozenset()) == name
+
+
 def test_cassettes_lie_beside_the_test_or_in_the_folder_of_the_ini_file():
     module = Path("/root/tests/unit/test_a.py")
     assert module_folder(module, None, Path("/root")) == Path("/root/tests/unit/cassettes/test_a")
@@ -99,6 +117,12 @@ def test_cassettes_lie_beside_the_test_or_in_the_folder_of_the_ini_file():
 def test_named_cassettes(tmp_path, name, path):
     folder = tmp_path / "cassettes" / "test_a"
     assert named_cassette(folder, name).resolve() == (tmp_path / "cassettes" / path).resolve()
+
+
+@pytest.mark.parametrize("name", ["x" * 241, "é" * 121, "sub/" + "x" * 241, "y" * 241 + "/x"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="longer than 240 bytes"):
+        named_cassette(tmp_path / "cassettes" / "test_a", name)
 
 
 @pytest.mark.parametrize(
