@@ -13,8 +13,12 @@ import pytest
 from model_server import ModelServer
 from neighbours import without_all_but
 
-QUIET = ("-p", "no:cacheprovider", "-p", "no:vcr", "-o", "asyncio_default_fixture_loop_scope=function")
-"""What an inner run would say about other plugins, it shall not."""
+
+@pytest.fixture(autouse=True)
+def _as_at_a_desk(monkeypatch):
+    """Where a CI system runs the suite, pytest's inner runs would print their lines at other lengths."""
+    for name in ("CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(params=[(), ("-n", "2")], ids=["plain", "xdist"])
@@ -25,36 +29,21 @@ def spread(request):
 
 @pytest.fixture
 def run(pytester, spread):
-    """Run pytest inside the test, in one process or over xdist's workers: ``run(*args) -> RunResult``."""
+    """Run pytest inside the test, in one process or over xdist's workers: ``run(*args, plugins=()) -> RunResult``.
 
-    def run(*args):
-        return pytester.runpytest_subprocess(*QUIET, *spread, *args, timeout=120)
+    Of others' plugins it has those that are named, and no more: their imports take longer than most scenarios.
+    """
+
+    def run(*args, plugins=()):
+        return pytester.runpytest_subprocess(*_only(plugins), *spread, *args, timeout=120)
 
     return run
 
 
-LEAN = without_all_but()
-"""Without the plugins of others, whose imports take longer than most scenarios."""
-
-
-@pytest.fixture
-def lean(pytester, spread):
-    """As ``run``, with no other plugin than ours and xdist: quicker, and nobody else's imports."""
-
-    def lean(*args):
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *LEAN, *spread, *args, timeout=120)
-
-    return lean
-
-
-@pytest.fixture
-def lean_live(lean):
-    """As ``lean``, and requests really reach the loopback server; with a JSON report."""
-
-    def lean_live(*args):
-        return lean("-o", "token_replay=off", "--token-report=json", *args)
-
-    return lean_live
+def _only(plugins):
+    """The arguments that let no other plugin in than these, and keep them from saying what is not to the point."""
+    loops = ("-o", "asyncio_default_fixture_loop_scope=function") if "asyncio" in plugins else ()
+    return ("-p", "no:cacheprovider", *without_all_but(*plugins), *loops)
 
 
 ALONE = ("unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
@@ -70,13 +59,12 @@ def can_be_alone():
 
 @pytest.fixture
 def run_alone(pytester, spread):
-    """As ``lean``, where no network can be reached, so that what the plugin lets pass goes nowhere."""
+    """As ``run``, where no network can be reached, so that what the plugin lets pass goes nowhere."""
     if not can_be_alone():
         pytest.skip("needs a network of its own (unshare -rn), which this system does not give")
 
-    def run_alone(*args, lean=True):
-        plugins = ("-p", "no:cacheprovider", *LEAN) if lean else QUIET
-        return pytester.run(*ALONE, sys.executable, "-m", "pytest", *plugins, *spread, *args, timeout=120)
+    def run_alone(*args, plugins=()):
+        return pytester.run(*ALONE, sys.executable, "-m", "pytest", *_only(plugins), *spread, *args, timeout=120)
 
     return run_alone
 
@@ -130,10 +118,10 @@ def told(pytester):
 
 @pytest.fixture
 def run_live(run):
-    """Run inner tests whose requests really reach the loopback server, with a JSON report."""
+    """As ``run``, and the requests of the inner tests really reach the loopback server; with a JSON report."""
 
-    def run_live(*args):
-        return run("-o", "token_replay=off", "--token-report=json", *args)
+    def run_live(*args, plugins=()):
+        return run("-o", "token_replay=off", "--token-report=json", *args, plugins=plugins)
 
     return run_live
 

@@ -120,12 +120,12 @@ def suite(pytester, record):
 @pytest.mark.parametrize(
     "how", [("--token-max-age=90d",), ("-o", "token_max_age=90d"), ("--token-max-age=13w", "-o", "token_max_age=1d")]
 )
-def test_old_recordings_fail_the_tests_that_play_them(suite, lean, how):
+def test_old_recordings_fail_the_tests_that_play_them(suite, run, how):
     if "13w" in how[0]:  # 91 days, and the command line wins
-        result = lean(*how)
+        result = run(*how)
         assert not lines(result, "test_a.py::test_old plays")
         return
-    result = lean(*how, "--junit-xml=junit.xml")
+    result = run(*how, "--junit-xml=junit.xml")
     result.assert_outcomes(passed=5, failed=5, xfailed=1, errors=1)
     told = {
         "test_old": f"a recording of {day(91)}, 91 days old",
@@ -142,13 +142,13 @@ def test_old_recordings_fail_the_tests_that_play_them(suite, lean, how):
     assert "its own" in result.stdout.str()
 
 
-def test_without_a_limit_any_age_is_fine(suite, lean):
-    result = lean()
+def test_without_a_limit_any_age_is_fine(suite, run):
+    result = run()
     result.assert_outcomes(passed=8, failed=3)  # its own, over its budget, and one that was expected to fail
     assert not re.findall("plays .* recording", result.stdout.str())
 
 
-def test_shared_fixtures(pytester, record, lean):
+def test_shared_fixtures(pytester, record, run):
     pytester.makepyfile(
         test_a="""
         import pytest
@@ -170,7 +170,7 @@ def test_shared_fixtures(pytester, record, lean):
         """
     )
     record("documents@module", index=120, end=120)
-    result = lean("--token-max-age=90d")
+    result = run("--token-max-age=90d")
     result.assert_outcomes(passed=1, errors=2)
     told = lines(result, "fixture documents plays")
     assert len(told) == 2
@@ -180,15 +180,15 @@ def test_shared_fixtures(pytester, record, lean):
         )
         for line in told
     )
-    lean("--token-max-age=120d").assert_outcomes(passed=3)
+    run("--token-max-age=120d").assert_outcomes(passed=3)
     record("documents@module", index=1, end=120)
-    outcomes = lean("--token-max-age=90d").parseoutcomes()  # what it plays at its end
+    outcomes = run("--token-max-age=90d").parseoutcomes()  # what it plays at its end
     assert outcomes["passed"] == 3
     assert outcomes["errors"] in (1, 2)  # each worker of xdist has a fixture of its own
 
 
 @plain
-def test_what_is_recorded_now_is_young(pytester, server, lean):
+def test_what_is_recorded_now_is_young(pytester, server, run):
     pytester.makepyfile(client=CLIENT)
     pytester.makepyfile(
         test_a="""
@@ -198,20 +198,20 @@ def test_what_is_recorded_now_is_young(pytester, server, lean):
             ask("a")
         """
     )
-    lean("--token-record=once", "--token-max-age=0d").assert_outcomes(passed=1)  # what is recorded now is not judged
+    run("--token-record=once", "--token-max-age=0d").assert_outcomes(passed=1)  # what is recorded now is not judged
     (path,) = pytester.path.rglob("*.yaml")
     assert recording(path)[0]["response"]["headers"]["date"] == [RECORDED_ON]
     text = path.read_text("utf-8")
     path.write_text(text.replace(RECORDED_ON, "Sun, 06 Nov 1994 08:49:37 GMT"), "utf-8")
-    lean("--token-max-age=90d").assert_outcomes(failed=1)
-    lean("--token-max-age=90d", "--token-record=new_episodes").assert_outcomes(passed=1)
+    run("--token-max-age=90d").assert_outcomes(failed=1)
+    run("--token-max-age=90d", "--token-record=new_episodes").assert_outcomes(passed=1)
     now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
     path.write_text(text.replace(RECORDED_ON, now), "utf-8")
-    lean("--token-max-age=0d").assert_outcomes(passed=1)
+    run("--token-max-age=0d").assert_outcomes(passed=1)
 
 
 @plain
-def test_a_frozen_clock_of_the_test_is_not_asked(pytester, record, lean):
+def test_a_frozen_clock_of_the_test_is_not_asked(pytester, record, run):
     pytester.makepyfile(
         test_a="""
         import time
@@ -227,6 +227,6 @@ def test_a_frozen_clock_of_the_test_is_not_asked(pytester, record, lean):
         """
     )
     record("test_it", a=91)
-    result = lean("--token-max-age=90d")
+    result = run("--token-max-age=90d")
     result.assert_outcomes(failed=1)
     assert "91 days old" in result.stdout.str()

@@ -36,9 +36,9 @@ def suite(pytester, told):
 
 
 @pytest.fixture
-def go(lean_live):
+def go(run_live):
     def go(*args):
-        return lean_live("-o", "token_prices=prices.toml", *args)
+        return run_live("-o", "token_prices=prices.toml", *args)
 
     return go
 

@@ -91,13 +91,13 @@ ARGUMENTS = {
 
 
 @pytest.fixture
-def loaded(pytester, lean, monkeypatch):
+def loaded(pytester, run, monkeypatch):
     """What is in ``sys.modules`` at the end of an inner run, over all its processes."""
 
     def loaded(*args):
         folder = pytester.mkdir(f"loaded{len(list(pytester.path.glob('loaded*')))}")
         monkeypatch.setenv("LOADED", str(folder))
-        result = lean(*args)
+        result = run(*args)
         files = list(folder.iterdir())
         assert files
         return result, {name for file in files for name in json.loads(file.read_text("utf-8"))}
@@ -144,17 +144,17 @@ STANDARD = {"zoneinfo", "decimal", "_decimal", "numbers", "_zoneinfo", "tomllib"
 """What of Python's own library the controller of a spread run may load besides."""
 
 
-def test_the_report_of_an_idle_run_tells_the_prices_all_the_same(pytester, lean):
+def test_the_report_of_an_idle_run_tells_the_prices_all_the_same(pytester, run):
     """The day is read from the table's text; it is the one that the table itself says."""
     from pytest_tokenbudget.pricing import PriceBook
 
     pytester.makepyfile(test_idle=IDLE)
-    lean("--token-report=json")
+    run("--token-report=json")
     document = json.loads((pytester.path / "token-report.json").read_text("utf-8"))
     assert document["prices"] == PriceBook().describe()
     assert document["total"]["cost_usd"] == document["total"]["spent_usd"] == "0"
     assert document["tests"] == []
-    lean("--token-report=json", "-o", "token_price_date=2026-01-31")
+    run("--token-report=json", "-o", "token_price_date=2026-01-31")
     document = json.loads((pytester.path / "token-report.json").read_text("utf-8"))
     assert document["prices"]["date"] == "2026-01-31"
 
@@ -189,7 +189,7 @@ def pytest_unconfigure():
     ],
     ids=["bare", "term", "json"],
 )
-def test_calls_of_ours_for_an_idle_test(pytester, lean, spread, arguments, most):
+def test_calls_of_ours_for_an_idle_test(pytester, run, spread, arguments, most):
     """Function calls, not time: they are the same on every machine. The first run's costs are taken off."""
     if spread:
         pytest.skip("counted where the tests run")
@@ -199,6 +199,6 @@ def test_calls_of_ours_for_an_idle_test(pytester, lean, spread, arguments, most)
         pytester.makepyfile(
             test_it=f"import pytest\n@pytest.mark.parametrize('n', range({number}))\ndef test_it(n): pass"
         )
-        (line,) = [line for line in lean(*arguments, "-s").outlines if line.startswith("calls: ")]
+        (line,) = [line for line in run(*arguments, "-s").outlines if line.startswith("calls: ")]
         counts.append(int(line.removeprefix("calls: ")))
     assert (counts[1] - counts[0]) / 50 <= most

@@ -18,7 +18,7 @@ def real(monkeypatch):
     return REAL
 
 
-def test_what_a_test_starts_has_no_real_key(pytester, real, lean):
+def test_what_a_test_starts_has_no_real_key(pytester, real, run):
     pytester.makepyfile(
         printing="""
         import os
@@ -63,11 +63,11 @@ def test_what_a_test_starts_has_no_real_key(pytester, real, lean):
             assert "replayed-by" in said
         """,
     )
-    lean().assert_outcomes(passed=6)
+    run().assert_outcomes(passed=6)
 
 
 @together
-def test_keys_that_the_users_own_fixtures_set(pytester, real, lean):
+def test_keys_that_the_users_own_fixtures_set(pytester, real, run):
     pytester.makeconftest(
         """
         import os
@@ -135,10 +135,10 @@ def test_keys_that_the_users_own_fixtures_set(pytester, real, lean):
             assert keys == ["session", None]
         """,
     )
-    lean().assert_outcomes(passed=7, failed=1)
+    run().assert_outcomes(passed=7, failed=1)
 
 
-def test_a_client_of_before_matters_not(pytester, server, real, lean, monkeypatch):
+def test_a_client_of_before_matters_not(pytester, server, real, run, monkeypatch):
     pytester.makepyfile(
         test_it="""
         from functools import lru_cache
@@ -159,10 +159,10 @@ def test_a_client_of_before_matters_not(pytester, server, real, lean, monkeypatc
         """
     )
     monkeypatch.setenv("OPENAI_API_KEY", real)
-    lean("--token-record=once").assert_outcomes(passed=1)
+    run("--token-record=once").assert_outcomes(passed=1)
     (path,) = pytester.path.rglob("*.yaml")
     assert real not in path.read_text("utf-8")
     billed = len(server.ledger)
     assert billed == 1
-    lean().assert_outcomes(passed=1)
+    run().assert_outcomes(passed=1)
     assert len(server.ledger) == billed

@@ -327,7 +327,7 @@ async def test_blocked(usage, shared):
         await asyncio.open_connection(*FAR)
 """,
     )
-    result = run_alone("--token-report=json", lean=False)
+    result = run_alone("--token-report=json", plugins=("asyncio", "anyio"))
     result.assert_outcomes(passed=5, failed=2)
     blocked = {note["nodeid"]: note["message"] for note in read(pytester)["blocked"]}
     assert blocked.keys() == {

@@ -124,7 +124,7 @@ def test_async_fixtures_are_charged_by_their_scope(told, pytester, run_live, spr
         @pytest.mark.token_budget(max_tokens=16)
         async def test_two(module, function): await model.ask_async(5, 1)
     """)
-    result = run_live("--dist=loadfile") if spread else run_live()
+    result = run_live(*(["--dist=loadfile"] if spread else []), plugins=("asyncio",))
     result.assert_outcomes(passed=1, failed=1)
     assert {name: (test["verdict"], test["usage"]["input_tokens"]) for name, test in reported().items()} == {
         "test_one": ("within", 1015),
@@ -234,7 +234,7 @@ def test_a_rerun_starts_from_nothing(told, pytester, run_live, reported, documen
         @pytest.mark.token_budget(max_tokens=10)
         def test_always(): model.ask(100, 1)
     """)
-    result = run_live("--reruns=1", "--junitxml=out.xml")
+    result = run_live("--reruns=1", "--junitxml=out.xml", plugins=("rerunfailures",))
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*2 rerun*"])
     flaky = reported()["test_flaky"]

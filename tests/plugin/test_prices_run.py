@@ -52,9 +52,9 @@ def assert_refused(suite, result, *words):
     assert suite.bills == (), "a test ran"
 
 
-def test_the_users_prices_win(pytester, suite, lean_live, costs):
+def test_the_users_prices_win(pytester, suite, run_live, costs):
     pytester.makefile(".toml", prices=GOOD)
-    lean_live("-o", "token_prices=prices.toml").assert_outcomes(passed=4)
+    run_live("-o", "token_prices=prices.toml").assert_outcomes(passed=4)
     assert costs() == {
         "test_own": "0.0045",  # 1000 * $3 and 100 * $15 a million
         "test_alias": "0.0045",
@@ -63,13 +63,13 @@ def test_the_users_prices_win(pytester, suite, lean_live, costs):
     }
 
 
-def test_without_the_file_they_are_unpriced(pytester, suite, lean_live, costs):
-    lean_live().assert_outcomes(passed=4)
+def test_without_the_file_they_are_unpriced(pytester, suite, run_live, costs):
+    run_live().assert_outcomes(passed=4)
     # gpt-4o-mini: the published $0.15 and $0.60 a million.
     assert costs() == {"test_own": None, "test_alias": None, "test_override": "0.00021", "test_listed": "0.036"}
 
 
-def test_a_budget_of_money_needs_a_price(pytester, suite, lean_live):
+def test_a_budget_of_money_needs_a_price(pytester, suite, run_live):
     pytester.makepyfile(
         test_suite="""
         import model, pytest
@@ -83,12 +83,12 @@ def test_a_budget_of_money_needs_a_price(pytester, suite, lean_live):
             model.ask(1000, 100, model="my-org/tuned")
         """
     )
-    result = lean_live()
+    result = run_live()
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*my-org/tuned*token_prices*"])
     pytester.makefile(".toml", prices=GOOD)
     pytester.makefile(".ini", pytest="[pytest]\ntoken_prices = prices.toml\n")
-    lean_live().assert_outcomes(passed=2)
+    run_live().assert_outcomes(passed=2)
 
 
 @pytest.mark.parametrize(
@@ -107,55 +107,55 @@ def test_a_budget_of_money_needs_a_price(pytester, suite, lean_live):
         ('[aliases]\n"a" = "b"\n"b" = "a"\n', "a"),
     ],
 )
-def test_a_price_file_is_taken_whole_or_refused(pytester, suite, lean, text, word):
+def test_a_price_file_is_taken_whole_or_refused(pytester, suite, run, text, word):
     if text is not None:
         (pytester.path / "prices.toml").write_text(text, "utf-8")
-    result = lean("-o", "token_prices=prices.toml")
+    result = run("-o", "token_prices=prices.toml")
     if word is None:
         assert result.ret != pytest.ExitCode.USAGE_ERROR
     else:
         assert_refused(suite, result, "prices.toml", word)
 
 
-def test_a_folder_is_no_price_file(pytester, suite, lean):
+def test_a_folder_is_no_price_file(pytester, suite, run):
     pytester.mkdir("prices.toml")
-    assert_refused(suite, lean("-o", "token_prices=prices.toml"), "prices.toml")
+    assert_refused(suite, run("-o", "token_prices=prices.toml"), "prices.toml")
 
 
-def test_the_file_is_found_from_the_rootdir(pytester, suite, lean_live, costs, monkeypatch):
+def test_the_file_is_found_from_the_rootdir(pytester, suite, run_live, costs, monkeypatch):
     pytester.makefile(".toml", prices=GOOD)
     pytester.makefile(".ini", pytest="[pytest]\ntoken_prices = prices.toml\n")
     monkeypatch.chdir(pytester.mkdir("sub"))
-    result = lean_live("--rootdir", str(pytester.path), "-c", str(pytester.path / "pytest.ini"),
+    result = run_live("--rootdir", str(pytester.path), "-c", str(pytester.path / "pytest.ini"),
                        f"--token-report=json:{pytester.path / 'token-report.json'}", str(pytester.path), "-k", "own")  # fmt: skip
     result.assert_outcomes(passed=1)
     assert costs() == {"test_own": "0.0045"}
 
 
-def test_the_day_decides(pytester, suite, lean_live, costs):
+def test_the_day_decides(pytester, suite, run_live, costs):
     """o3 cost $10 and $40 a million before 10 June 2025, and $2 and $8 from then on."""
     pytester.makepyfile(test_suite='import model\ndef test_it(): model.ask(1000, 100, model="o3")')
-    lean_live("-o", "token_price_date=2025-06-01")
+    run_live("-o", "token_price_date=2025-06-01")
     assert costs() == {"test_it": "0.014"}
-    lean_live("-o", "token_price_date=2025-07-01")
+    run_live("-o", "token_price_date=2025-07-01")
     assert costs() == {"test_it": "0.0028"}
     document = json.loads((pytester.path / "token-report.json").read_text("utf-8"))
     assert document["prices"]["date"] == "2025-07-01"
 
 
 @pytest.mark.parametrize("day", ["2025-02-30", "01.06.2025", "2025-6-1", "tomorrow"])
-def test_a_day_that_is_none(suite, lean, day):
-    assert_refused(suite, lean("-o", f"token_price_date={day}"), "token_price_date", day)
+def test_a_day_that_is_none(suite, run, day):
+    assert_refused(suite, run("-o", f"token_price_date={day}"), "token_price_date", day)
 
 
-def test_no_price_is_read_for_tokens_that_nobody_used(pytester, lean):
+def test_no_price_is_read_for_tokens_that_nobody_used(pytester, run):
     """The user's file is checked all the same; the table is not even imported."""
     pytester.makefile(".toml", prices=GOOD)
     pytester.makeconftest(
         "import sys\ndef pytest_unconfigure(): print('table read:', 'genai_prices' in sys.modules)\n"
     )
     pytester.makepyfile(test_suite="def test_it(usage): assert usage.cost == 0")
-    result = lean("-o", "token_prices=prices.toml", "--token-report=json", "--token-total-max-cost=1")
+    result = run("-o", "token_prices=prices.toml", "--token-report=json", "--token-total-max-cost=1")
     assert result.ret == 0
     assert "table read: True" not in result.stdout.str()
     assert "table read: False" in result.stdout.str()

@@ -90,9 +90,9 @@ def suite(pytester, told):
 
 
 @pytest.fixture
-def go(lean):
+def go(run):
     def go(*args):
-        return lean("-o", "token_replay=off", "-o", "token_prices=prices.toml", *args)
+        return run("-o", "token_replay=off", "-o", "token_prices=prices.toml", *args)
 
     return go
 
@@ -157,7 +157,7 @@ def test_json_to_the_letter(pytester, suite, go):
     assert sum((call["parts"] or {"user": 10}).values()) == 10
 
 
-def test_json_is_the_same_however_it_is_spread(pytester, suite, go, spread, lean):
+def test_json_is_the_same_however_it_is_spread(pytester, suite, go, spread, run):
     if not spread:
         pytest.skip("it takes a spread run to compare with")
     # The one test whose answer differs in its id is left out of both: the server numbers what arrives.
@@ -244,7 +244,7 @@ def test_without_a_terminal(pytester, suite, go):
     assert "$0.00002" in (pytester.path / "own.txt").read_text("utf-8")
 
 
-def test_killed(pytester, suite, lean, spread):
+def test_killed(pytester, suite, run, spread):
     """The whole run is killed in its first test: what lies there says that it is not complete."""
     (pytester.path / "token-report.json").write_text('{"complete": true}', "utf-8")
     (pytester.path / "token-report.md").write_text("an older, cheaper run", "utf-8")
@@ -255,7 +255,7 @@ def test_killed(pytester, suite, lean, spread):
             os.kill({"os.getppid()" if spread else "os.getpid()"}, signal.SIGKILL)
         """
     )
-    result = lean("--token-report=json", "--token-report=markdown")
+    result = run("--token-report=json", "--token-report=markdown")
     assert result.ret == -9
     document = check(read(pytester.path / "token-report.json"))
     assert document["complete"] is False
@@ -341,9 +341,9 @@ def test_complete_where_tests_failed_or_none_were_found(pytester, suite, go):
 @pytest.mark.parametrize(
     "option", ["--collect-only", "--fixtures", "--fixtures-per-test", "--setup-plan", "--cache-show"]
 )
-def test_a_question_writes_nothing(pytester, suite, lean, option):
+def test_a_question_writes_nothing(pytester, suite, run, option):
     extra = ("-p", "cacheprovider") if option == "--cache-show" else ()
-    result = lean("--token-report=json", "--token-report=markdown", "--token-update-baseline", option, *extra)
+    result = run("--token-report=json", "--token-report=markdown", "--token-update-baseline", option, *extra)
     assert result.ret == 0
     assert not list(pytester.path.glob("token-*"))
     assert suite.bills == ()
@@ -363,11 +363,11 @@ def test_junit_carries_the_figures(pytester, suite, go):
     assert not any(name.startswith("token_budget.") for name in cases["test_idles"])
 
 
-def test_reports_are_written_into_the_folder_of_the_call(pytester, suite, lean, monkeypatch):
+def test_reports_are_written_into_the_folder_of_the_call(pytester, suite, run, monkeypatch):
     folder = pytester.mkdir("sub")
     pytester.makefile(".ini", pytest="[pytest]\n")
     monkeypatch.chdir(folder)
-    result = lean("--rootdir", str(pytester.path), "--token-report=json", "-o", "token_replay=off",
+    result = run("--rootdir", str(pytester.path), "--token-report=json", "-o", "token_replay=off",
                   str(pytester.path / "test_suite.py"), "-k", "idles")  # fmt: skip
     assert result.ret == 0
     assert check(read(folder / "token-report.json"))["complete"] is True

@@ -71,7 +71,7 @@ def pytest_runtest_protocol(item):
 
 @plain
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
-def test_whatever_call_fails_the_run_says_it_in_a_line_and_the_file_is_whole(pytester, client, lean):
+def test_whatever_call_fails_the_run_says_it_in_a_line_and_the_file_is_whole(pytester, client, run):
     errors = [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EMFILE, errno.EIO, errno.EINTR]
     numbers = range(1, 41)
     pytester.makepyfile(
@@ -91,7 +91,7 @@ def test_whatever_call_fails_the_run_says_it_in_a_line_and_the_file_is_whole(pyt
     pytester.makeconftest("")
     folder = pytester.path / "cassettes" / "test_a"
     folder.mkdir(parents=True)
-    lean("--token-record=once", "-k", "test_it[1-5]").assert_outcomes(passed=1, deselected=239)
+    run("--token-record=once", "-k", "test_it[1-5]").assert_outcomes(passed=1, deselected=239)
     (sample,) = folder.glob("*.yaml")
     old = sample.read_text("utf-8").replace("new 1-5", "old")
     sample.unlink()
@@ -100,7 +100,7 @@ def test_whatever_call_fails_the_run_says_it_in_a_line_and_the_file_is_whole(pyt
             (folder / f"test_it[{number}-{error}].yaml").write_text(old, "utf-8")
     client.reset()
     pytester.makeconftest(FAULTS)
-    result = lean("--token-record=new_episodes", "-rA", "--tb=short")
+    result = run("--token-record=new_episodes", "-rA", "--tb=short")
     output = result.stdout.str()
     outcomes = result.parseoutcomes()
     assert result.ret == 1
@@ -152,35 +152,35 @@ def disk(pytester, client):
 
 
 @needs_mount
-def test_a_full_disk(pytester, client, lean, disk, monkeypatch):
+def test_a_full_disk(pytester, client, run, disk, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setenv("TEXT", "old")
-    lean("--token-record=once", "disk").assert_outcomes(passed=1)
+    run("--token-record=once", "disk").assert_outcomes(passed=1)
     (path,) = pytester.path.rglob("*.yaml")
     before = path.read_bytes()
     monkeypatch.setenv("TEXT", "new " * 20_000)
-    result = lean("--token-record=new_episodes", "disk")
+    result = run("--token-record=new_episodes", "disk")
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*test_it.yaml could not be saved: *No space left on device*"])
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == ["test_it.yaml"]
     monkeypatch.setenv("TEXT", "old")
-    lean("disk").assert_outcomes(passed=1)
+    run("disk").assert_outcomes(passed=1)
 
 
 @needs_mount
-def test_a_read_only_tree_is_replayed_and_never_recorded(pytester, client, lean, disk, monkeypatch):
+def test_a_read_only_tree_is_replayed_and_never_recorded(pytester, client, run, disk, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setenv("TEXT", "old")
-    lean("--token-record=once", "disk").assert_outcomes(passed=1)
+    run("--token-record=once", "disk").assert_outcomes(passed=1)
     client.reset()
     before = {path: path.read_bytes() for path in (pytester.path / "disk").rglob("*") if path.is_file()}
     disk("remount,ro")
-    lean("disk").assert_outcomes(passed=1)
+    run("disk").assert_outcomes(passed=1)
     for mode in ("once", "new_episodes", "all", "rewrite"):
-        result = lean(f"--token-record={mode}", "disk")
+        result = run(f"--token-record={mode}", "disk")
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(["*test_it.yaml can't be recorded: Read-only file system*"])
     assert client.ledger == ()
@@ -188,16 +188,16 @@ def test_a_read_only_tree_is_replayed_and_never_recorded(pytester, client, lean,
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() == 0, reason="root may write to anything")
-def test_a_folder_that_may_not_be_written_to(pytester, client, lean):
+def test_a_folder_that_may_not_be_written_to(pytester, client, run):
     pytester.makepyfile(test_a="from client import ask\n\ndef test_it(usage):\n    ask('x')\n")
     (pytester.path / "cassettes").mkdir(mode=0o555)
-    lean("--token-record=once").assert_outcomes(failed=1)
+    run("--token-record=once").assert_outcomes(failed=1)
     assert client.ledger == ()
 
 
 @plain
 @pytest.mark.parametrize("how", ["interrupted", "exited"])
-def test_a_run_that_ends_early_and_can_not_save_says_so_and_ends(pytester, client, lean, how):
+def test_a_run_that_ends_early_and_can_not_save_says_so_and_ends(pytester, client, run, how):
     raised = "KeyboardInterrupt" if how == "interrupted" else "pytest.exit('enough')"
     statement = f"raise {raised}" if how == "interrupted" else raised
     pytester.makepyfile(
@@ -214,7 +214,7 @@ def test_a_run_that_ends_early_and_can_not_save_says_so_and_ends(pytester, clien
             {statement}
         """
     )
-    result = lean("--token-record=once")
+    result = run("--token-record=once")
     output = result.stdout.str() + result.stderr.str()
     assert result.ret == 2
     assert "could not be saved: [Errno 28] No space left on device" in output
@@ -230,7 +230,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-def test_whatever_a_test_is_called_it_has_a_cassette_of_its_own(pytester, client, lean):
+def test_whatever_a_test_is_called_it_has_a_cassette_of_its_own(pytester, client, run):
     pytester.makepyfile(
         test_a=f"""
         import pytest
@@ -248,19 +248,19 @@ def test_whatever_a_test_is_called_it_has_a_cassette_of_its_own(pytester, client
         .replace(' b"', ' "')
     )
     count = 2 * len(NAMES)
-    lean("--token-record=once").assert_outcomes(passed=count)
+    run("--token-record=once").assert_outcomes(passed=count)
     found = cassettes(pytester)
     assert len(found) == count
     assert all(name.startswith("cassettes/test_a/test_") for name in found)
     assert all(len(name.rpartition("/")[2].encode()) <= 250 for name in found)
     assert {len(recording(pytester.path / name)) for name in found} == {1}
-    lean().assert_outcomes(passed=count)
+    run().assert_outcomes(passed=count)
     assert len(client.bills) == count
     assert {path.name for path in pytester.path.parent.iterdir()}.isdisjoint({"up", "up.yaml"})
 
 
 @plain
-def test_names_in_markers(pytester, client, lean):
+def test_names_in_markers(pytester, client, run):
     good = ["CON", "nul.yaml", "trailing.", "with space", "é", "sub/deep/x", "../beside", "x.yml", "UPPER", "x" * 235]
     bad = ["../../out", "/absolute", "sub/../../../out", "", "x" * 241, "nul\0byte", "linked/x"]
     (pytester.path / "elsewhere").mkdir()
@@ -280,7 +280,7 @@ def test_names_in_markers(pytester, client, lean):
         """
     )
     for mode in ("once", "none"):
-        lean(f"--token-record={mode}").assert_outcomes(passed=len(good), errors=len(bad))
+        run(f"--token-record={mode}").assert_outcomes(passed=len(good), errors=len(bad))
     assert len(client.bills) == len(good)
     assert list((pytester.path / "elsewhere").iterdir()) == []
     assert {name.partition("/")[0] for name in cassettes(pytester)} == {"cassettes"}
@@ -288,14 +288,14 @@ def test_names_in_markers(pytester, client, lean):
 
 
 @plain
-def test_a_module_folder_that_leads_out_is_refused(pytester, client, lean):
+def test_a_module_folder_that_leads_out_is_refused(pytester, client, run):
     elsewhere = pytester.path / "elsewhere"
     elsewhere.mkdir()
     (pytester.path / "cassettes").mkdir()
     (pytester.path / "cassettes" / "test_a").symlink_to(elsewhere)
     pytester.makepyfile(test_a="from client import ask\n\ndef test_it(usage):\n    ask('x')\n")
     for mode in ("rewrite", "none"):
-        result = lean(f"--token-record={mode}")
+        result = run(f"--token-record={mode}")
         result.assert_outcomes(errors=1)
         assert "leads out of" in result.stdout.str()
     assert list(elsewhere.iterdir()) == []
@@ -303,7 +303,7 @@ def test_a_module_folder_that_leads_out_is_refused(pytester, client, lean):
 
 
 @pytest.mark.parametrize("spread", [("-n", "4")], ids=["four workers"])
-def test_workers_that_share_a_cassette_lose_and_double_nothing(pytester, client, lean):
+def test_workers_that_share_a_cassette_lose_and_double_nothing(pytester, client, run):
     pytester.makepyfile(
         test_a="""
         import pytest
@@ -317,17 +317,17 @@ def test_workers_that_share_a_cassette_lose_and_double_nothing(pytester, client,
     )
     expected = sorted(f"question {number}" for number in range(40))
     for mode in ("once", "new_episodes", "all", "rewrite"):
-        lean(f"--token-record={mode}").assert_outcomes(passed=40)
+        run(f"--token-record={mode}").assert_outcomes(passed=40)
         (path,) = pytester.path.rglob("*.yaml")
         assert sorted(texts(path)) == expected
     assert len(client.bills) == 120  # new_episodes had nothing to send
-    lean().assert_outcomes(passed=40)
+    run().assert_outcomes(passed=40)
     assert not list(pytester.path.rglob("*.partial"))
     assert len(client.bills) == 120
 
 
 @plain
-def test_a_recording_that_is_missing_from_a_shortened_file_is_missed(pytester, client, lean):
+def test_a_recording_that_is_missing_from_a_shortened_file_is_missed(pytester, client, run):
     # A file that was cut and is YAML all the same, with fewer recordings than there were.
     pytester.makepyfile(
         test_a="""
@@ -341,12 +341,12 @@ def test_a_recording_that_is_missing_from_a_shortened_file_is_missed(pytester, c
                     pass
         """
     )
-    lean("--token-record=once").assert_outcomes(passed=1)
+    run("--token-record=once").assert_outcomes(passed=1)
     (path,) = pytester.path.rglob("*.yaml")
     document = yaml.safe_load(path.read_text("utf-8"))
     del document["interactions"][1]
     path.write_text(yaml.safe_dump(document), "utf-8")
-    result = lean()
+    result = run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["request 2 to /v1/chat/completions: *"])
     assert len(client.bills) == 2

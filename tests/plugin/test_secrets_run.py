@@ -20,7 +20,7 @@ def client(pytester, server):
     return server
 
 
-def test_filters_of_the_user_come_first_and_ours_last(pytester, client, lean):
+def test_filters_of_the_user_come_first_and_ours_last(pytester, client, run):
     pytester.makeconftest(
         f"""
         import json
@@ -75,7 +75,7 @@ def test_filters_of_the_user_come_first_and_ours_last(pytester, client, lean):
                 ask("not this one", "1")
         """
     )
-    lean("--token-record=once").assert_outcomes(passed=1)
+    run("--token-record=once").assert_outcomes(passed=1)
     # They see what was sent and answered, whatever of it is stored.
     seen = (pytester.path / "seen").read_text("utf-8")
     assert "Bearer of-the-test tenant\n" in seen
@@ -92,11 +92,11 @@ def test_filters_of_the_user_come_first_and_ours_last(pytester, client, lean):
     # A replayed request passes the same filters, so what they take out need not be the same.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUN_ID", "2")
-        lean().assert_outcomes(passed=1)
+        run().assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("name", ["before_record", "before_record_request"])
-def test_a_list_of_filters(pytester, client, lean, name):
+def test_a_list_of_filters(pytester, client, run, name):
     pytester.makeconftest(
         f"""
         import pytest
@@ -124,13 +124,13 @@ def test_a_list_of_filters(pytester, client, lean, name):
                 client.post(URL + "/chat/completions?a=1", json=body("x")).raise_for_status()
         """
     )
-    lean("--token-record=once").assert_outcomes(passed=1)
+    run("--token-record=once").assert_outcomes(passed=1)
     (path,) = pytester.path.rglob("*.yaml")
     assert recording(path)[0]["request"]["uri"].endswith("?a=3")
-    lean().assert_outcomes(passed=1)
+    run().assert_outcomes(passed=1)
 
 
-def test_no_failure_and_no_report_shows_a_secret(pytester, client, lean):
+def test_no_failure_and_no_report_shows_a_secret(pytester, client, run):
     pytester.makepyfile(
         test_a=f"""
         import httpx2 as httpx
@@ -189,7 +189,7 @@ def test_no_failure_and_no_report_shows_a_secret(pytester, client, lean):
     for name in ("test_drift", "test_swallowed", "test_threads", "test_unplayed", "test_twice"):
         interactions = [copy.deepcopy(interaction) for _ in range(1 + (name == "test_unplayed"))]
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({"interactions": interactions, "version": 1}), "utf-8")
-    result = lean(
+    result = run(
         "-o", "token_unplayed=fail", "-W", "ignore", "--token-report=term", "--token-report=json", "--token-report=markdown",
         "--junit-xml=junit.xml", "-vv", "--tb=native", "-rA",
     )  # fmt: skip

@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from neighbours import without_all_but
 
-LEAN = tuple(
-    word
-    for name in (
-        "langsmith_plugin",
-        "anyio",
-        "hypothesispytest",
-        "asyncio",
-        "pytest_cov",
-        "recording",
-        "rerunfailures",
-    )
-    for word in ("-p", f"no:{name}")
-)
+LEAN = without_all_but()
 
 CHOICES = {
     "token_record": "none, once, new_episodes, all, rewrite",

@@ -28,9 +28,9 @@ def suite(pytester, told):
 
 
 @pytest.fixture
-def go(lean):
+def go(run):
     def go(*args):
-        return lean("-o", "token_replay=off", "-o", "token_prices=prices.toml", *args)
+        return run("-o", "token_replay=off", "-o", "token_prices=prices.toml", *args)
 
     return go
 

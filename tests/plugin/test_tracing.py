@@ -76,17 +76,17 @@ def test_after():
 
 
 def test_a_developers_tracing_is_off_while_a_test_replays_or_records(  # noqa: PLR0917 - fixtures
-    pytester, server, traces, lean, monkeypatch, spread
+    pytester, server, traces, run, monkeypatch, spread
 ):
     monkeypatch.setenv("KEY", KEY)
     pytester.makepyfile(test_it=TRACED)
     together = ("--dist=loadfile",) if spread else ()
     monkeypatch.setenv("RECORDING", "1")
-    lean("--token-record=once", *together).assert_outcomes(passed=4)
+    run("--token-record=once", *together).assert_outcomes(passed=4)
     monkeypatch.delenv("RECORDING")
     billed = len(server.bills)
     assert billed == 2
-    lean(*together).assert_outcomes(passed=4)
+    run(*together).assert_outcomes(passed=4)
     assert len(server.bills) == billed
     assert traces == []
     recordings = list(pytester.path.rglob("*.yaml"))
@@ -97,7 +97,7 @@ def test_a_developers_tracing_is_off_while_a_test_replays_or_records(  # noqa: P
         assert interaction["request"]["uri"].endswith("/chat/completions")
 
 
-def test_the_loopback_langsmith_sees_what_is_traced(pytester, server, traces, lean):
+def test_the_loopback_langsmith_sees_what_is_traced(pytester, server, traces, run):
     pytester.makepyfile(
         test_it=TRACED
         + """
@@ -107,11 +107,11 @@ def test_live():
     client.flush()
 """
     )
-    lean("-k", "test_live").assert_outcomes(passed=1)
+    run("-k", "test_live").assert_outcomes(passed=1)
     assert any("/runs" in path for path in traces)
 
 
-def test_what_a_recorded_test_traces_on_purpose_is_sent_and_not_recorded(pytester, server, traces, lean):
+def test_what_a_recorded_test_traces_on_purpose_is_sent_and_not_recorded(pytester, server, traces, run):
     pytester.makepyfile(
         test_it="""
 import os, requests
@@ -132,7 +132,7 @@ def test_it(usage):
     assert usage.requests == 2
 """
     )
-    lean("--token-record=once").assert_outcomes(passed=1)
+    run("--token-record=once").assert_outcomes(passed=1)
     assert any("/runs" in path for path in traces)
     (path,) = pytester.path.rglob("*.yaml")
     text = path.read_text("utf-8")
@@ -140,7 +140,7 @@ def test_it(usage):
         f"{server.openai_url}/chat/completions"
     ] * 2
     assert KEY not in text
-    lean().assert_outcomes(passed=1)
+    run().assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("spread", [(), ("-n", "2", "--dist=loadfile")], ids=["plain", "xdist"])

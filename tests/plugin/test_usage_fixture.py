@@ -56,7 +56,7 @@ def recording(monkeypatch):
     return recording
 
 
-def test_every_client_records_and_replays_as_one_request(server, pytester, lean, recording):
+def test_every_client_records_and_replays_as_one_request(server, pytester, run, recording):
     pytester.makepyfile(
         ASK
         + """
@@ -84,13 +84,13 @@ def test_every_client_records_and_replays_as_one_request(server, pytester, lean,
 """
     )
     with recording():
-        lean("--token-record=once").assert_outcomes(passed=12)
+        run("--token-record=once").assert_outcomes(passed=12)
     assert len(server.bills) == 16
-    lean().assert_outcomes(passed=12)
+    run().assert_outcomes(passed=12)
     assert len(server.bills) == 16
 
 
-def test_live_runs_are_counted_as_they_are(server, pytester, lean):
+def test_live_runs_are_counted_as_they_are(server, pytester, run):
     pytester.makepyfile(
         ASK
         + """
@@ -102,7 +102,7 @@ def test_live_runs_are_counted_as_they_are(server, pytester, lean):
         assert not any(call.replayed for call in usage.calls)
 """
     )
-    lean("-o", "token_replay=off").assert_outcomes(passed=4)
+    run("-o", "token_replay=off").assert_outcomes(passed=4)
     assert len(server.bills) == 8
 
 
@@ -138,7 +138,7 @@ def test_cassettes_of_pytest_recording_are_counted(server, pytester, run, record
     assert len(server.bills) == 10
 
 
-def test_it_is_live_and_of_one_test_only(told, pytester, lean_live):
+def test_it_is_live_and_of_one_test_only(told, pytester, run_live):
     pytester.makepyfile("""
         import pytest, model
         from pytest_tokenbudget import BudgetExceeded, UnpricedModelError, track_usage
@@ -195,7 +195,7 @@ def test_it_is_live_and_of_one_test_only(told, pytester, lean_live):
                 model.ask(1, 1)
                 assert usage.requests == 1
     """)
-    lean_live().assert_outcomes(passed=8)
+    run_live().assert_outcomes(passed=8)
     assert sum(bill.input_tokens for bill in told.bills if bill.model == "gpt-4o") == 100
 
 
@@ -233,5 +233,5 @@ def test_asynchronous_tests_of_every_kind(told, pytester, run_live):
                 await model.ask_async(10, 5)
                 assert self.usage.requests == 2
     """)
-    run_live("-o", "asyncio_mode=strict").assert_outcomes(passed=4)
+    run_live("-o", "asyncio_mode=strict", plugins=("asyncio", "anyio")).assert_outcomes(passed=4)
     assert len(told.bills) == 8

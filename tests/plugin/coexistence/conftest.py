@@ -136,18 +136,6 @@ def client(pytester, server):
 
 
 @pytest.fixture
-def beside(pytester, spread):
-    """Run pytest with some plugins of others and with no more: ``beside(*args, plugins=("recording",))``."""
-
-    def beside(*args, plugins=()):
-        return pytester.runpytest_subprocess(
-            "-p", "no:cacheprovider", *without_all_but(*plugins), *spread, *args, timeout=120
-        )
-
-    return beside
-
-
-@pytest.fixture
 def with_pytest_vcr(pytester, monkeypatch):
     """Have pytest-vcr installed for the inner runs: pytest-recording refuses to run where it is installed for all."""
     site = pytester.path / "site"

@@ -65,7 +65,7 @@ def test_a_test_of_theirs_is_as_without_us_and_is_counted(same_with_and_without,
     assert ("POST", "/feedback") in langsmith.requests
 
 
-def test_a_budget_on_a_test_of_theirs_is_judged(pytester, client, beside, langsmith, reported):
+def test_a_budget_on_a_test_of_theirs_is_judged(pytester, client, run, langsmith, reported):
     pytester.makeini(f"[pytest]\n{ASYNCIO}")
     pytester.makepyfile(
         test_a="""
@@ -85,7 +85,7 @@ def test_a_budget_on_a_test_of_theirs_is_judged(pytester, client, beside, langsm
         """
     )
     for live in (True, False):
-        beside("--token-report=json", plugins=PLUGINS).assert_outcomes(passed=1, failed=1)
+        run("--token-report=json", plugins=PLUGINS).assert_outcomes(passed=1, failed=1)
         assert {name: test["verdict"] for name, test in reported().items()} == {
             "test_within": "within", "test_over": "over",
         }  # fmt: skip
@@ -97,7 +97,7 @@ def test_a_budget_on_a_test_of_theirs_is_judged(pytester, client, beside, langsm
 @pytest.mark.parametrize("spread", [()], ids=["plain"])
 @pytest.mark.parametrize("how", ["no cache", "tracking is off"])
 def test_without_their_cache_ours_is_played_and_langsmith_hears_nothing(  # noqa: PLR0917 - fixtures and a parameter
-    pytester, client, beside, langsmith, monkeypatch, how
+    pytester, client, run, langsmith, monkeypatch, how
 ):
     if how == "no cache":
         monkeypatch.delenv("LANGSMITH_TEST_CACHE")
@@ -124,7 +124,7 @@ def test_without_their_cache_ours_is_played_and_langsmith_hears_nothing(  # noqa
         """
     )
     for mode in ("once", "none"):
-        beside(f"--token-record={mode}", plugins=PLUGINS).assert_outcomes(passed=2)
+        run(f"--token-record={mode}", plugins=PLUGINS).assert_outcomes(passed=2)
     assert len(client.bills) == 1
     assert langsmith.requests == []
     (path,) = pytester.path.rglob("*.yaml")

@@ -108,11 +108,11 @@ def test_a_mocked_test_is_as_without_us_and_is_counted(same_with_and_without, sp
 @pytest.mark.parametrize(
     ("spread", "modes"), [((), ("none", "all")), (("-n", "2"), ("none",))], ids=["plain", "xdist"]
 )
-def test_a_replayed_test_is_answered_by_its_mocks(pytester, client, beside, document, modes):
+def test_a_replayed_test_is_answered_by_its_mocks(pytester, client, run, document, modes):
     pytester.makeini(f"[pytest]\n{ASYNCIO}")
     pytester.makepyfile(mocked=MOCKED, test_a=inner(marks="pytest.mark.token_budget(max_tokens=10)", usage=True))
     for mode in modes:
-        beside("--token-report=json", f"--token-record={mode}", plugins=PLUGINS).assert_outcomes(passed=8)
+        run("--token-report=json", f"--token-record={mode}", plugins=PLUGINS).assert_outcomes(passed=8)
         found = document()
         assert {test["nodeid"].partition("::")[2]: test["verdict"] for test in found["tests"]} == dict.fromkeys(
             COUNTED, "within"
@@ -121,13 +121,13 @@ def test_a_replayed_test_is_answered_by_its_mocks(pytester, client, beside, docu
         assert all(call["replayed"] for test in found["tests"] for call in test["calls"])
         assert found["drift"] == found["blocked"] == []
     pytester.makepyfile(test_a=inner(marks="pytest.mark.token_budget(max_tokens=9)", usage=True))
-    beside("--token-report=json", plugins=PLUGINS).assert_outcomes(failed=8)
+    run("--token-report=json", plugins=PLUGINS).assert_outcomes(failed=8)
     assert {test["verdict"] for test in document()["tests"]} == {"over"}
     assert not list(pytester.path.rglob("*.yaml"))
     assert client.ledger == ()
 
 
-def test_what_a_mock_passes_on_reaches_the_cassette(pytester, client, beside, reported):
+def test_what_a_mock_passes_on_reaches_the_cassette(pytester, client, run, reported):
     pytester.makeini(f"[pytest]\n{ASYNCIO}")
     pytester.makepyfile(
         test_a="""
@@ -173,17 +173,17 @@ def test_what_a_mock_passes_on_reaches_the_cassette(pytester, client, beside, re
         """
     )
     plugins = PLUGINS
-    beside("--token-record=once", "--token-report=json", plugins=plugins).assert_outcomes(passed=5)
+    run("--token-record=once", "--token-report=json", plugins=plugins).assert_outcomes(passed=5)
     assert len(client.bills) == 5
     assert len(reported()) == 4
     assert all(test["usage"]["spent_usd"] == test["usage"]["cost_usd"] != "0" for test in reported().values())
     assert len(list(pytester.path.rglob("*.yaml"))) == 4
-    beside("--token-report=json", plugins=plugins).assert_outcomes(passed=5)
+    run("--token-report=json", plugins=plugins).assert_outcomes(passed=5)
     assert {test["usage"]["spent_usd"] for test in reported().values()} == {"0"}
     assert len(client.bills) == 5
 
 
-def test_what_a_mock_passes_on_and_no_recording_answers_is_drift(pytester, client, beside, document):
+def test_what_a_mock_passes_on_and_no_recording_answers_is_drift(pytester, client, run, document):
     pytester.makepyfile(
         test_a="""
         import respx
@@ -194,13 +194,13 @@ def test_what_a_mock_passes_on_and_no_recording_answers_is_drift(pytester, clien
             by_httpx("never recorded")
         """
     )
-    beside("--token-report=json", plugins=PLUGINS).assert_outcomes(failed=1)
+    run("--token-report=json", plugins=PLUGINS).assert_outcomes(failed=1)
     (drift,) = document()["drift"]
     assert "has no recording" in str(drift)
     assert client.ledger == ()
 
 
-def test_a_mocked_failure_used_nothing(pytester, client, beside, reported):
+def test_a_mocked_failure_used_nothing(pytester, client, run, reported):
     pytester.makepyfile(
         test_a="""
         import httpx, pytest
@@ -229,7 +229,7 @@ def test_a_mocked_failure_used_nothing(pytester, client, beside, reported):
         """
     )
     for replay in ("marked", "off"):
-        beside("-o", f"token_replay={replay}", "--token-report=json", plugins=PLUGINS).assert_outcomes(passed=5)
+        run("-o", f"token_replay={replay}", "--token-report=json", plugins=PLUGINS).assert_outcomes(passed=5)
         assert {test["verdict"] for test in reported().values()} == {"within"}
 
 
@@ -285,7 +285,7 @@ class Answer:
 
 
 def test_mocks_of_requests_and_aiohttp_answer_first_and_are_not_seen(
-    pytester, client, beside, same_with_and_without, reported
+    pytester, client, run, same_with_and_without, reported
 ):
     (side,) = same_with_and_without(
         [], plugins=(), test_theirs=REQUESTS_AND_AIOHTTP.format(mark="", usage=""), mocked=MOCKED + AIOHTTP
@@ -296,13 +296,13 @@ def test_mocks_of_requests_and_aiohttp_answer_first_and_are_not_seen(
         mocked=MOCKED + AIOHTTP,
         test_a=REQUESTS_AND_AIOHTTP.format(mark="@pytest.mark.token_budget(max_tokens=10)", usage="usage"),
     )
-    result = beside("test_a.py", "--token-report=json")
+    result = run("test_a.py", "--token-report=json")
     result.assert_outcomes(failed=2)  # a budget that sees nothing does not pass
     assert {test["verdict"] for test in reported().values()} == {"unmeasured"}
     assert "out of reach" not in result.stdout.str()
 
 
-def test_a_mock_of_aiohttp_and_a_cassette_in_one_test(pytester, client, beside):
+def test_a_mock_of_aiohttp_and_a_cassette_in_one_test(pytester, client, run):
     pytester.makepyfile(
         mocked=MOCKED + AIOHTTP,
         test_a="""
@@ -329,5 +329,5 @@ def test_a_mock_of_aiohttp_and_a_cassette_in_one_test(pytester, client, beside):
         """,
     )
     for mode in ("once", "none"):
-        beside(f"--token-record={mode}").assert_outcomes(passed=2)
+        run(f"--token-record={mode}").assert_outcomes(passed=2)
     assert len(client.bills) == 4

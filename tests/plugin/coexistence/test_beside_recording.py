@@ -162,12 +162,12 @@ OURS = """
     """
 
 
-def test_a_budget_on_a_test_of_theirs_is_judged(pytester, client, beside, reported):
+def test_a_budget_on_a_test_of_theirs_is_judged(pytester, client, run, reported):
     pytester.makepyfile(test_a=OURS)
     plugins = ("recording", "asyncio")
     pytester.makeini(f"[pytest]\n{ASYNCIO}")
     arguments = ("--token-report=json",)
-    first = beside("--record-mode=once", "--deselect=test_a.py::test_both_markers", "--allowed-hosts=127.0.0.1",
+    first = run("--record-mode=once", "--deselect=test_a.py::test_both_markers", "--allowed-hosts=127.0.0.1",
                    "--token-record=once", *arguments, plugins=plugins)  # fmt: skip
     assert first.parseoutcomes() | {"deselected": 1} == {"passed": 3, "failed": 2, "deselected": 1}
     recorded = {path.relative_to(pytester.path).as_posix() for path in pytester.path.rglob("*.yaml")}
@@ -175,7 +175,7 @@ def test_a_budget_on_a_test_of_theirs_is_judged(pytester, client, beside, report
         "test_within.yaml", "test_over.yaml", "test_fixture.yaml", "test_replayed_by_us.yaml",
     }  # fmt: skip
     assert len(client.bills) == 4
-    again = beside("--block-network", *arguments, plugins=plugins)
+    again = run("--block-network", *arguments, plugins=plugins)
     again.assert_outcomes(passed=4, failed=2)
     again.stdout.fnmatch_lines(["test_a.py::test_over is over its token budget."])
     verdicts = {name: test["verdict"] for name, test in reported().items()}
@@ -224,7 +224,7 @@ def test_the_order_and_the_names_of_the_plugins_do_not_matter(pytester, client, 
 
 
 @plain
-def test_vcr_imported_before_us_or_in_the_middle_of_a_test(pytester, client, beside):
+def test_vcr_imported_before_us_or_in_the_middle_of_a_test(pytester, client, run):
     pytester.makepyfile(
         conftest="import vcr.patch",
         test_a="""
@@ -247,5 +247,5 @@ def test_vcr_imported_before_us_or_in_the_middle_of_a_test(pytester, client, bes
         """,
     )
     for arguments in (["--record-mode=once", "--token-record=once"], []):
-        beside(*arguments, plugins=("recording",)).assert_outcomes(passed=2)
+        run(*arguments, plugins=("recording",)).assert_outcomes(passed=2)
     assert len(client.bills) == 6

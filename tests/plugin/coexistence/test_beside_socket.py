@@ -38,7 +38,7 @@ def test_a_test_of_theirs_is_as_without_us_and_is_counted(same_with_and_without)
     assert len(side.bills) == 2
 
 
-def test_a_replay_needs_no_socket(pytester, client, beside, reported, document):
+def test_a_replay_needs_no_socket(pytester, client, run, reported, document):
     pytester.makepyfile(
         test_a="""
         import asyncio
@@ -60,19 +60,19 @@ def test_a_replay_needs_no_socket(pytester, client, beside, reported, document):
             assert asyncio.run(async_by_httpx("two")) == "You said: two"
         """
     )
-    beside("--token-record=once").assert_outcomes(passed=4, failed=1)
+    run("--token-record=once").assert_outcomes(passed=4, failed=1)
     for arguments in (
         ("--disable-socket", "--allow-unix-socket"),  # an event loop's own pair
         ("--allow-hosts=10.0.0.1", "--allow-unix-socket"),
     ):
-        beside(*arguments, "--token-report=json", plugins=("socket",)).assert_outcomes(passed=4, failed=1)
+        run(*arguments, "--token-report=json", plugins=("socket",)).assert_outcomes(passed=4, failed=1)
         assert {test["verdict"] for test in reported().values()} == {"within", "over"}
         assert document()["total"]["total_tokens"] == 24
         assert document()["drift"] == document()["blocked"] == []
     assert len(client.bills) == 6
 
 
-def test_what_it_blocks_is_not_recorded_and_not_counted(pytester, client, beside, document):
+def test_what_it_blocks_is_not_recorded_and_not_counted(pytester, client, run, document):
     pytester.makepyfile(
         test_a="""
         from client import by_httpx2
@@ -84,7 +84,7 @@ def test_what_it_blocks_is_not_recorded_and_not_counted(pytester, client, beside
                 assert usage.requests == usage.unmeasured_requests == 0
         """
     )
-    result = beside("--disable-socket", "--token-record=once", "--token-report=json", plugins=("socket",))
+    result = run("--disable-socket", "--token-record=once", "--token-report=json", plugins=("socket",))
     result.assert_outcomes(failed=1)
     assert "SocketBlockedError" in result.stdout.str()
     assert document()["total"]["requests"] == 0

@@ -69,7 +69,7 @@ def test_a_test_of_theirs_is_as_without_us_and_is_counted(same_with_and_without,
         assert spent == ({"test_live"} if name == "replay" else set(counted))
 
 
-def test_a_budget_on_a_test_of_theirs_is_judged(pytester, client, beside, reported):
+def test_a_budget_on_a_test_of_theirs_is_judged(pytester, client, run, reported):
     pytester.makeini(f"[pytest]\n{ASYNCIO}")
     pytester.makepyfile(
         test_a="""
@@ -98,7 +98,7 @@ def test_a_budget_on_a_test_of_theirs_is_judged(pytester, client, beside, report
         """
     )
     for mode in ("once", "none"):
-        result = beside(f"--vcr-record={mode}", f"--token-record={mode}", "--token-report=json", plugins=PLUGINS)
+        result = run(f"--vcr-record={mode}", f"--token-record={mode}", "--token-report=json", plugins=PLUGINS)
         result.assert_outcomes(passed=2, failed=2)
         verdicts = {name: test["verdict"] for name, test in reported().items()}
         assert verdicts == {"test_within": "within", "test_over": "over", "test_fixture": "over", "test_ours": "none"}

@@ -48,7 +48,7 @@ WITHOUT_US = ("-p", "no:pytest_tokenbudget")
 
 
 @pytest.fixture
-def run_by(pytester, client, beside, monkeypatch):
+def run_by(pytester, client, run, monkeypatch):
     """Let somebody record or replay the inner tests, the two others not being there: ``run_by(who, mode)``."""
 
     def run_by(who, mode):
@@ -59,7 +59,7 @@ def run_by(pytester, client, beside, monkeypatch):
             "pytest-recording": (*WITHOUT_US, f"--record-mode={mode}"),
             "vcrpy": WITHOUT_US,
         }[who]
-        return beside(*arguments, plugins=("recording",) if who == "pytest-recording" else ())
+        return run(*arguments, plugins=("recording",) if who == "pytest-recording" else ())
 
     return run_by
 
@@ -98,25 +98,25 @@ NAMES = """
 
 
 @plain
-def test_names_are_theirs(pytester, client, beside):
+def test_names_are_theirs(pytester, client, run):
     plugins = ("recording",)
     theirs, ours = NAMES.format(mark="@pytest.mark.vcr", usage=""), NAMES.format(mark="", usage=", usage")
     pytester.makepyfile(test_a=theirs)
-    beside("--record-mode=once", plugins=plugins).assert_outcomes(passed=4)
+    run("--record-mode=once", plugins=plugins).assert_outcomes(passed=4)
     recorded = sorted(pytester.path.rglob("*.yaml"))
     pytester.makepyfile(test_a=ours)
-    beside(plugins=plugins).assert_outcomes(passed=4)
+    run(plugins=plugins).assert_outcomes(passed=4)
     for path in recorded:
         path.unlink()
-    beside("--token-record=once", plugins=plugins).assert_outcomes(passed=4)
+    run("--token-record=once", plugins=plugins).assert_outcomes(passed=4)
     assert sorted(pytester.path.rglob("*.yaml")) == recorded
     pytester.makepyfile(test_a=theirs)
-    beside("--record-mode=none", "--block-network", plugins=plugins).assert_outcomes(passed=4)
+    run("--record-mode=none", "--block-network", plugins=plugins).assert_outcomes(passed=4)
     assert len(client.bills) == 8
 
 
 @plain
-def test_older_forms_are_played(pytester, client, beside):
+def test_older_forms_are_played(pytester, client, run):
     body = {
         "id": "x",
         "object": "chat.completion",
@@ -161,5 +161,5 @@ def test_older_forms_are_played(pytester, client, beside):
             assert (usage.input_tokens, usage.output_tokens) == (7, 3)
         """
     )
-    beside().assert_outcomes(passed=2)
+    run().assert_outcomes(passed=2)
     assert client.ledger == ()
