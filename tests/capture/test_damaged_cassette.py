@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
@@ -13,6 +13,9 @@ import yaml
 from pytest_tokenbudget import track_usage
 from pytest_tokenbudget.capture.playback import Playback, insert
 from pytest_tokenbudget.errors import ReplayMiss
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 URL = "https://api.openai.com/v1/chat/completions"
 
