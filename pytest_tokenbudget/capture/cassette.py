@@ -197,7 +197,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
 
     def can_play_response_for(self, request: Request) -> bool:
         """Whether a recording answers the request, or stands in for one that does."""
-        guard.keep_out(self.playback.ward, request.host or "", request.port)
+        guard.keep_traces_out(request.host or "", request.port)
         with self._lock:
             return self._can_play(request) or (
                 self.filter_request(request) is not None and self._find_stand_in(request) is not None

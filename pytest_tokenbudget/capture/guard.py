@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 from pytest_tokenbudget.capture.tracing import sends_traces
 from pytest_tokenbudget.capture.ward import entered, origin, responsible
 from pytest_tokenbudget.capture.wrapping import wrap
-from pytest_tokenbudget.errors import ReplayMiss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,21 +57,14 @@ def network(ward: Ward) -> Iterator[None]:
         yield
 
 
-def keep_out(owner: Ward, host: str, port: object) -> None:
-    """Stop code that is about to be answered from a cassette of another test than its own.
+def keep_traces_out(host: str, port: object) -> None:
+    """Stop LangSmith's own code that is about to be answered from a cassette with traces of other tests.
 
     Raises:
-        ReplayMiss: the code outlived its own test, whose ward is told of it.
-        OSError: it sends traces of other tests; it will try again later.
+        OSError: it is stopped; it will try again later.
     """
-    ward = responsible()
-    if ward is None or (ward is owner and not _sends_traces_of_others()):
-        return
-    target = f"{host}:{port}"
-    if ward is owner:
-        raise _unreachable(target)
-    ward.refuse(target)
-    raise ReplayMiss(f"{target} is out of reach: another test is being replayed")
+    if _sends_traces_of_others():
+        raise _unreachable(f"{host}:{port}")
 
 
 def is_loopback(host: object) -> bool:

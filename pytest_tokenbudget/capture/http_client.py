@@ -1,16 +1,21 @@
-"""Live traffic of ``http.client``, and with it of urllib, urllib3, requests and botocore.
+"""Traffic of ``http.client``, and with it of urllib, urllib3, requests, httplib2 and botocore.
 
-All of them send through ``http.client.HTTPConnection`` and read from its ``HTTPResponse``. vcrpy puts its stubs above
-it, so what is seen here went to a real server, and a replay is not seen here. The response's file is wrapped: every
-byte is noted as the client takes it, never before.
+All of them send through ``http.client.HTTPConnection`` and read from its ``HTTPResponse``. Where a playback is
+active, a request is held until its client asks for the answer, which a recording then gives. vcrpy's stubs do that by
+taking the place of whole classes, for all threads at once, and two threads that record lose each other's answers.
+
+What goes to a real server is noted as the client writes and reads it: the response's file is wrapped, so every byte
+is noted as it is taken, never before.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.capture.http_body import END_OF_HEAD, Tee, body_of, is_complete
+from pytest_tokenbudget.capture.http_replay import HeldRequest, NoSocket, response_of
+from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.streams import Observers
 from pytest_tokenbudget.capture.tracked_request import begin_live, has_ceiling
 from pytest_tokenbudget.capture.wrapping import wrap
@@ -20,51 +25,105 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from pytest_tokenbudget.capture.cassette import Recording
-    from pytest_tokenbudget.capture.streams import Observer
     from pytest_tokenbudget.capture.tracked_request import TrackedRequest
 
-RECORDING = "_tokenbudget_recording"
-"""The attribute of a connection that holds the recording of the answer it is about to get."""
-
+# Attributes of a connection. Held: what is kept back for a cassette. Admission: what is kept back for the ceiling.
+_HELD = "_tokenbudget_held"
+_ADMISSION = "_tokenbudget_admission"
 _TRACKED = "_tokenbudget_tracked"
 _SENT = "_tokenbudget_sent"
-_HELD = "_tokenbudget_held"
-
-_END_OF_HEAD = b"\r\n\r\n"
-_CHUNKED = b"transfer-encoding: chunked"
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})", re.IGNORECASE)
+_CONNECTING = "_tokenbudget_connecting"
 
 
 def hook_http_client(client: ModuleType) -> None:
-    """Tap ``http.client``; does nothing where that was done before."""
-    wrap(client.HTTPConnection, "putrequest", _tapped_putrequest)
-    wrap(client.HTTPConnection, "send", _tapped_send)
-    wrap(client.HTTPConnection, "getresponse", _tapped_getresponse)
+    """Hook into ``http.client``; does nothing where that was done before."""
+    base = client.HTTPConnection
+    seen: set[type] = set()
+    _hook_connect(base, seen)
+    wrap(base, "__init__", lambda init: _hooking_init(init, seen))
+    wrap(base, "putrequest", _tapped_putrequest)
+    wrap(base, "send", _tapped_send)
+    wrap(base, "getresponse", lambda getresponse: _tapped_getresponse(getresponse, base))
+
+
+def _hook_connect(kind: type, seen: set[type]) -> None:
+    """Hook into how a class of connections connects, and those that are made of it: many do it on their own."""
+    if kind in seen:
+        return
+    seen.add(kind)
+    if "connect" in vars(kind):
+        wrap(kind, "connect", _deferred_connect)
+    other: type
+    for other in kind.__subclasses__():
+        _hook_connect(other, seen)
+
+
+def _hooking_init(init: Callable[..., Any], seen: set[type]) -> Callable[..., Any]:
+    @functools.wraps(init)
+    def hooking(self: Any, *args: Any, **kwargs: Any) -> None:
+        if type(self) not in seen:  # a class that was made since
+            for kind in type(self).__mro__:
+                if kind is not object:
+                    _hook_connect(kind, seen)
+        init(self, *args, **kwargs)
+
+    return hooking
+
+
+def _deferred_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(connect)
+    def deferred(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _CONNECTING not in self.__dict__:
+            if active_playback() is not None:
+                self.sock = NoSocket()
+                if hasattr(self, "is_verified"):
+                    self.is_verified = True  # urllib3 would warn of a connection that was not
+                return None
+            setattr(self, _CONNECTING, True)
+            try:
+                return connect(self, *args, **kwargs)
+            finally:
+                self.__dict__.pop(_CONNECTING, None)
+        return connect(self, *args, **kwargs)  # a class calls the one that it is made of
+
+    return deferred
 
 
 def _tapped_putrequest(putrequest: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(putrequest)
     def tapped(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         # Forget a request that got no answer: the connection was made anew for this one.
-        self.__dict__.pop(_TRACKED, None)
-        self.__dict__.pop(_HELD, None)
+        for name in (_TRACKED, _ADMISSION, _HELD):
+            self.__dict__.pop(name, None)
         result = putrequest(self, method, url, *args, **kwargs)
-        tracked = begin_live(method, _absolute(self, url))
-        if tracked is not None:
-            setattr(self, _TRACKED, tracked)
-            setattr(self, _SENT, bytearray())
-            if has_ceiling():
-                setattr(self, _HELD, bytearray())
+        if (playback := active_playback()) is None:
+            _track(self, method, _absolute(self, url))
+        else:
+            setattr(self, _HELD, HeldRequest(playback, method, _absolute(self, url)))
         return result
 
     return tapped
 
 
+def _track(connection: Any, method: str, url: str) -> None:
+    tracked = begin_live(method, url)
+    if tracked is not None:
+        setattr(connection, _TRACKED, tracked)
+        setattr(connection, _SENT, bytearray())
+        if has_ceiling():
+            setattr(connection, _ADMISSION, bytearray())
+
+
 def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(send)
     def tapped(self: Any, data: Any) -> Any:
-        tracked: TrackedRequest | None = self.__dict__.get(_TRACKED)
-        if tracked is None:
+        state = self.__dict__
+        if (held := state.get(_HELD)) is not None:
+            if self.sock is None:
+                self.sock = NoSocket()
+            return held.write(data)
+        tracked: TrackedRequest | None = state.get(_TRACKED)
+        if tracked is None or _CONNECTING in state:  # what a proxy is told is no request
             return send(self, data)
         result = None
         for piece in _admitted(self, tracked, data):
@@ -88,56 +147,47 @@ def _admitted(connection: Any, tracked: TrackedRequest, data: Any) -> list[Any]:
     Raises:
         SpendingRefused: the request could bring the run above its ceiling; no byte of it was sent.
     """
-    held: bytearray | None = connection.__dict__.get(_HELD)
-    if held is None:
+    waiting: bytearray | None = connection.__dict__.get(_ADMISSION)
+    if waiting is None:
         return [data]
     if isinstance(data, bytes | bytearray | memoryview):
-        held += data
-        return _let_out(connection, tracked) if _is_complete(held) else []
+        waiting += data
+        return _let_out(connection, tracked) if is_complete(waiting) else []
     # What is read while it is sent can't be looked at before.
     return [*_let_out(connection, tracked), data]
 
 
 def _let_out(connection: Any, tracked: TrackedRequest) -> list[Any]:
-    """What was held back, head and body, if it may be sent.
+    """What was kept back, head and body, if it may be sent.
 
     Raises:
         SpendingRefused: see ``_admitted``.
     """
-    held = bytes(connection.__dict__.pop(_HELD))
+    waiting = bytes(connection.__dict__.pop(_ADMISSION))
     # Of a request that is not complete, what is known of the body says nothing.
-    tracked.request_body = _body_of(held) if _is_complete(held) else b""
+    tracked.request_body = body_of(waiting) if is_complete(waiting) else b""
     try:
         tracked.admit()
     except BaseException as error:
         connection.__dict__.pop(_TRACKED, None)
         tracked.fail(error)
         raise
-    head, end, body = held.partition(_END_OF_HEAD)
+    head, end, body = waiting.partition(END_OF_HEAD)
     return [piece for piece in (head + end, body) if piece]
 
 
-def _is_complete(request: bytes | bytearray) -> bool:
-    """Whether a request has come to its end, by what its head says of its body."""
-    end = request.find(_END_OF_HEAD)
-    if end < 0:
-        return False
-    head = bytes(request[:end])
-    start = end + len(_END_OF_HEAD)
-    if _CHUNKED in head.lower():
-        chunks = Chunks()
-        if request.endswith(b"0\r\n\r\n"):
-            chunks.feed(bytes(request[start:]))
-        return chunks.ended
-    length = _LENGTH.search(head)
-    return length is None or len(request) - start >= int(length[1])
-
-
-def _tapped_getresponse(getresponse: Callable[..., Any]) -> Callable[..., Any]:
+def _tapped_getresponse(getresponse: Callable[..., Any], base: Any) -> Callable[..., Any]:
     @functools.wraps(getresponse)
     def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        recording: Recording | None = None
+        if (held := self.__dict__.pop(_HELD, None)) is not None:
+            found = _ask(self, held)
+            if isinstance(found, dict):
+                self.close()  # as after any answer that is the connection's last
+                return response_of(self, found, held.method)
+            recording = found
+            _send_held(self, held, base)
         tracked = _take_sent(self)
-        recording: Recording | None = self.__dict__.pop(RECORDING, None)
         try:
             response = getresponse(self, *args, **kwargs)
         except BaseException as error:
@@ -153,14 +203,40 @@ def _tapped_getresponse(getresponse: Callable[..., Any]) -> Callable[..., Any]:
             Observers(*observers).finish(complete=True)
         elif observers:
             told = Observers(*observers)
-            response.fp = _Tee(response.fp, told, chunked=bool(response.chunked), length=response.length)
+            response.fp = Tee(response.fp, told, chunked=bool(response.chunked), length=response.length)
         return response
 
     return tapped
 
 
+def _ask(connection: Any, held: HeldRequest) -> dict[str, Any] | Recording | None:
+    try:
+        return held.ask()
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _send_held(connection: Any, held: HeldRequest, base: Any) -> None:
+    """Send a held request after all, on a connection that is made now if there is none."""
+    placeholder = connection.sock
+    if isinstance(placeholder, NoSocket):
+        placeholder.close()
+        connection.sock = None
+        setattr(connection, _CONNECTING, True)
+        try:
+            connection.connect()
+        finally:
+            connection.__dict__.pop(_CONNECTING, None)
+        if placeholder.timeout is not ...:
+            connection.sock.settimeout(placeholder.timeout)
+    _track(connection, held.method, held.url)
+    for piece in held.pieces():
+        base.send(connection, piece)
+
+
 def _take_sent(connection: Any) -> TrackedRequest | None:
-    """The request whose answer is about to be read, with all that was sent of it; what was held back goes out now.
+    """The request whose answer is about to be read, with all that was sent of it; what was kept back goes out now.
 
     Raises:
         SpendingRefused: see ``_admitted``.
@@ -168,11 +244,11 @@ def _take_sent(connection: Any) -> TrackedRequest | None:
     tracked: TrackedRequest | None = connection.__dict__.get(_TRACKED)
     if tracked is None:
         return None
-    if _HELD in connection.__dict__:
+    if _ADMISSION in connection.__dict__:
         for piece in _let_out(connection, tracked):
             connection.send(piece)
     del connection.__dict__[_TRACKED]
-    tracked.request_body = _body_of(bytes(connection.__dict__.pop(_SENT)))
+    tracked.request_body = body_of(bytes(connection.__dict__.pop(_SENT)))
     return tracked
 
 
@@ -184,105 +260,3 @@ def _absolute(connection: Any, url: str) -> str:
     scheme = "https" if connection.default_port == 443 else "http"  # noqa: PLR2004 - HTTPS's own number
     named = f"[{host}]" if ":" in host else host
     return f"{scheme}://{named}{'' if port == connection.default_port else f':{port}'}{url}"
-
-
-def _body_of(sent: bytes) -> bytes:
-    head, _, body = sent.partition(_END_OF_HEAD)
-    if _CHUNKED in head.lower():
-        return Chunks().feed(body)
-    return body
-
-
-class Chunks:
-    """Takes HTTP's chunked framing off a body that comes in pieces.
-
-    Attributes:
-        ended: whether the last chunk, the empty one, has come.
-    """
-
-    def __init__(self) -> None:
-        self.ended = False
-        self._waiting = b""
-        self._left = 0
-
-    def feed(self, data: bytes) -> bytes:
-        """Take a piece of the framed body, and give what it holds of the plain one."""
-        self._waiting += data
-        plain = []
-        while self._waiting and not self.ended:
-            if self._left > 2:  # noqa: PLR2004 - the line end after the chunk
-                piece = self._waiting[: self._left - 2]
-                self._waiting = self._waiting[len(piece) :]
-                self._left -= len(piece)
-                plain.append(piece)
-            elif self._left:
-                ending = self._waiting[: self._left]
-                self._waiting = self._waiting[len(ending) :]
-                self._left -= len(ending)
-            else:
-                line, found, rest = self._waiting.partition(b"\n")
-                if not found:
-                    break
-                self._waiting = rest
-                size = _size(line)
-                self.ended = size == 0
-                self._left = size + 2
-        return b"".join(plain)
-
-
-def _size(line: bytes) -> int:
-    try:
-        return int(line.partition(b";")[0].strip() or b"0", 16)
-    except ValueError:
-        return 0  # no framing that anybody can read: the client will say so
-
-
-class _Tee:
-    """The file that a response is read from, noting each byte as it is taken."""
-
-    def __init__(self, file: Any, observer: Observer, *, chunked: bool, length: int | None) -> None:
-        self._file = file
-        self._observer = observer
-        self._chunks = Chunks() if chunked else None
-        self._left = None if chunked else length
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(object.__getattribute__(self, "_file"), name)  # a copy in the making has none yet
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return self._note(self._file.read(size), wanted=size != 0)
-
-    def read1(self, size: int = -1, /) -> bytes:
-        return self._note(self._file.read1(size), wanted=size != 0)
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        return self._note(self._file.readline(size), wanted=size != 0)
-
-    def readinto(self, buffer: Any, /) -> int:
-        count: int = self._file.readinto(buffer)
-        with memoryview(buffer) as view:
-            self._note(bytes(view.cast("B")[:count]), wanted=len(view) > 0)
-        return count
-
-    def close(self) -> None:
-        try:
-            self._file.close()
-        finally:
-            self._observer.finish(complete=False)
-
-    def _note(self, data: bytes, *, wanted: bool) -> bytes:
-        if self._chunks is not None:
-            self._observer.feed(self._chunks.feed(data))
-            ended = self._chunks.ended
-        else:
-            self._observer.feed(data)
-            if self._left is None:
-                ended = wanted and not data  # the connection's end is the body's
-            else:
-                self._left -= len(data)
-                ended = self._left <= 0
-        if ended:
-            self._observer.finish(complete=True)
-        elif wanted and not data:
-            self._observer.break_off(ConnectionError("the server hung up before the body's end"))
-        return data

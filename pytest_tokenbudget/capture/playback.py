@@ -1,14 +1,14 @@
 """What one test's, or one shared fixture's, requests are played back from; opened only when a request comes.
 
-While a playback is active, httpx and httpx2 ask it at the edge of the network (see ``transport``); every other client
-is covered by vcrpy's own stubs. Nothing here imports vcrpy before it is needed.
+While a playback is active, clients ask it at the edge of the network: see ``transport`` (httpx), ``http_client``
+(urllib, requests, botocore) and ``aiohttp_replay``. Nothing here imports vcrpy before it is needed.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,6 @@ class Playback:
     ward: Ward = field(init=False)
     _cassette: TokenCassette | None = None
     _under_way: list[Recording] = field(default_factory=list)
-    _covers: ExitStack | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -137,29 +136,6 @@ class Playback:
             self._under_way.remove(recording)
             self.fault = fault or self.fault
 
-    def cover(self) -> bool:
-        """Put vcrpy's stubs under the clients that do not ask by themselves. They stay until ``eject``.
-
-        Returns:
-            Whether they were put there now; ``False`` where they were already.
-        """
-        with self._lock:
-            if self._covers is not None:
-                return False
-            self._covers = ExitStack()
-            from vcr.patch import CassettePatcherBuilder  # noqa: PLC0415 - slow, and needed only now
-
-            for patcher in CassettePatcherBuilder(CassetteOfPlayback(self)).build():
-                self._covers.enter_context(patcher)
-            return True
-
-    def eject(self) -> None:
-        """Take the stubs away again."""
-        with self._lock:
-            covers, self._covers = self._covers, None
-        if covers is not None:
-            covers.close()
-
     def save(self, *, whole: bool) -> None:
         """Write what was recorded.
 
@@ -205,18 +181,3 @@ def insert(playback: Playback) -> Iterator[Playback]:
             yield playback
         finally:
             _active.remove(playback)
-            playback.eject()
-
-
-class CassetteOfPlayback:
-    """A playback's cassette for vcrpy's stubs, opened when the first of them asks something of it."""
-
-    skip_patchers = ("httpx", "httpx2", "aiohttp")  # these ask the playback themselves
-    custom_patches = ()
-
-    def __init__(self, playback: Playback) -> None:
-        self._playback = playback
-        self._path = str(playback.path)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._playback.cassette, name)

@@ -150,8 +150,7 @@ def _response_maker(module: ModuleType) -> Callable[[dict[str, Any]], Any]:
                 yield piece
 
     def response_of(recorded: dict[str, Any]) -> Any:
-        if "status_code" in recorded:  # as older versions of vcrpy recorded httpx
-            recorded = _modernised(recorded)
+        recorded = modernised(recorded)
         status = recorded["status"]
         reason = status.get("message")
         headers = module.Headers(
@@ -172,7 +171,10 @@ def _response_maker(module: ModuleType) -> Callable[[dict[str, Any]], Any]:
     return response_of
 
 
-def _modernised(recorded: dict[str, Any]) -> dict[str, Any]:
+def modernised(recorded: dict[str, Any]) -> dict[str, Any]:
+    """A recorded response in vcrpy's form of today: older versions recorded httpx in one of its own."""
+    if "status_code" not in recorded:
+        return recorded
     from vcr.filters import decode_response  # noqa: PLC0415 - slow, and needed for such files only
     from vcr.serializers.compat import convert_body_to_bytes  # noqa: PLC0415 - likewise
 

@@ -17,7 +17,7 @@ from model_server import Answer, ModelServer
 from truth import CHAT, assert_billed, chat_bytes, chat_request, streamed
 
 from pytest_tokenbudget import track_usage
-from pytest_tokenbudget.capture.http_client import Chunks, _body_of
+from pytest_tokenbudget.capture.http_body import Chunks, body_of
 
 JSON = {"content-type": "application/json"}
 
@@ -361,5 +361,5 @@ def test_chunked_framing_comes_off_whatever_the_pieces():
 
 def test_a_request_that_was_sent_in_chunks_is_put_together():
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
-    assert _body_of(head + b'Content-Length: 4\r\n\r\n{"a"') == b'{"a"'
-    assert _body_of(head + b'Transfer-Encoding: chunked\r\n\r\n2\r\n{"\r\n2\r\na"\r\n0\r\n\r\n') == b'{"a"'
+    assert body_of(head + b'Content-Length: 4\r\n\r\n{"a"') == b'{"a"'
+    assert body_of(head + b'Transfer-Encoding: chunked\r\n\r\n2\r\n{"\r\n2\r\na"\r\n0\r\n\r\n') == b'{"a"'

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pytest_tokenbudget.capture import attach, guard, ward
+from pytest_tokenbudget.capture.playback import Playback, active_playback, insert
 from pytest_tokenbudget.capture.ward import Ward, entered, responsible
 from pytest_tokenbudget.errors import ReplayMiss
 
@@ -193,30 +194,17 @@ def test_an_event_loop_that_a_fixture_made_is_nobodys(tests):
         assert context.run(responsible) is b
 
 
-def test_only_its_own_test_is_answered_from_a_cassette(tests):
-    a, b, told = tests
-    with entered(a):
-        guard.keep_out(a, "example.invalid", 80)
+@pytest.mark.parametrize("record", ["none", "once"])
+def test_only_its_own_test_is_answered_from_a_cassette(tmp_path, record):
+    """What another test left behind, whether it was replayed or recorded, finds no playback of this one."""
+    first, second = (Playback(path=tmp_path / f"{name}.yaml", record=record) for name in "ab")
+    with insert(first):
+        assert active_playback() is first
         left = contextvars.copy_context()
-    a.end(told["a"].append)
-    with entered(b):
-        guard.keep_out(b, "example.invalid", 80)
-        with pytest.raises(ReplayMiss, match="what a replayed test leaves behind"):
-            left.run(guard.keep_out, b, "example.invalid", 80)
-    assert told == {"a": ["example.invalid:80"], "b": []}
-
-
-def test_a_test_that_records_is_refused_nothing_but_anothers_cassette(tests):
-    _, b, told = tests
-    recording = Ward(None)
-    recording.refuse("example.invalid:80")
-    with entered(recording):
-        left = contextvars.copy_context()
-    recording.end(told["a"].append)
-    recording.refuse("example.invalid:80")
-    with entered(b), pytest.raises(ReplayMiss, match="another test is being replayed"):
-        left.run(guard.keep_out, b, "example.invalid", 80)
-    assert told == {"a": [], "b": []}
+    first.ward.end([].append)
+    with insert(second):
+        assert active_playback() is second
+        assert left.run(active_playback) is None
 
 
 def test_a_miss_does_not_kill_the_thread_of_a_pool_that_waits_for_it(tests):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neighbours import without_all_but
 from recordings import RECORDINGS, write_cassette
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = (README, *sorted(DOCS.glob("*.md")))
 
-QUIET = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
+QUIET = ("-p", "no:cacheprovider", *without_all_but())
 """What other plugins would leave behind or say, a page does not show."""
 
 CONTINUES = frozenset({"baselines/over"})

@@ -330,6 +330,54 @@ def test_tests_that_share_a_cassette_lose_nothing(pytester, client, run):
     assert len(client.ledger) == 16
 
 
+THREADS = """
+import json, os, threading, urllib.request
+from concurrent.futures import ThreadPoolExecutor
+import pytest, requests, urllib3
+URL = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+
+SESSION, POOL = requests.Session(), urllib3.PoolManager(maxsize=2)
+
+def body(text):
+    return {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}]}
+
+def by_requests(text):
+    return requests.post(URL, json=body(text)).json()
+
+def by_session(text):
+    return SESSION.post(URL, json=body(text)).json()
+
+def by_urllib3(text):
+    return POOL.request("POST", URL, json=body(text)).json()
+
+def by_urllib(text):
+    head = {"content-type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(URL, json.dumps(body(text)).encode(), head)) as answer:
+        return json.load(answer)
+
+@pytest.mark.parametrize("ask", [by_requests, by_session, by_urllib3, by_urllib])
+def test_threads(ask, usage):
+    meeting = threading.Barrier(8)
+    def work(number):
+        meeting.wait(30)
+        return ask(f"{ask.__name__} {number}")["choices"][0]["message"]["content"]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(work, range(16)))
+    assert answers == [f"You said: {ask.__name__} {number}" for number in range(16)]
+    assert usage.requests == 16
+"""
+
+
+def test_threads_that_ask_at_the_same_moment_get_and_keep_their_own_answers(pytester, client, run):
+    pytester.makepyfile(test_a=THREADS)
+    run("--token-record=once").assert_outcomes(passed=4)
+    assert [len(recording(path)) for path in pytester.path.rglob("*.yaml")] == [16] * 4
+    billed = len(client.ledger)
+    for _ in range(2):
+        run().assert_outcomes(passed=4)
+    assert len(client.ledger) == billed == 64
+
+
 @plain
 def test_the_users_vcr_config_is_honoured(pytester, client, run):
     pytester.makepyfile(

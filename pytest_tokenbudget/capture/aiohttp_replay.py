@@ -1,0 +1,55 @@
+"""Replay and recording of aiohttp, through vcrpy's stub for it.
+
+The stub is put around each call of a replayed test, and not in the place of the method: a mock of the user's own may
+stand there, and comes first. By itself it reads a live answer to its end before the client gets its first byte; here
+it lets the answer pass while it is recorded. Cassettes of others keep what they had.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from pytest_tokenbudget.capture.aiohttp_client import record
+from pytest_tokenbudget.capture.playback import active_playback
+from pytest_tokenbudget.capture.wrapping import wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+
+def hook_client(client: ModuleType) -> None:
+    """Answer aiohttp; does nothing where that was done before."""
+    wrap(client.ClientSession, "_request", _replayed_request)
+
+
+def hook_stub(stubs: ModuleType) -> None:
+    """Teach vcrpy's stub of aiohttp to let answers pass."""
+    wrap(stubs, "record_response", _recording)
+
+
+def _replayed_request(request: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(request)
+    async def replayed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        playback = active_playback()
+        if playback is None:
+            return await request(self, *args, **kwargs)
+        from vcr.stubs.aiohttp_stubs import vcr_request  # noqa: PLC0415 - slow, and needed only now
+
+        return await vcr_request(playback.cassette, request)(self, *args, **kwargs)
+
+    return replayed
+
+
+def _recording(record_response: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(record_response)
+    async def recording(cassette: Any, request: Any, response: Any) -> Any:
+        # What led to a redirect has been given back already, and is read by nobody.
+        if not hasattr(type(cassette), "taps_itself") or response.closed:
+            return await record_response(cassette, request, response)
+        if (kept := cassette.record(request)) is not None:
+            record(kept, response)
+        return None
+
+    return recording

@@ -1,0 +1,143 @@
+"""Bodies of HTTP/1.1 as they pass through ``http.client``: their framing, and a file that notes what is read."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_tokenbudget.capture.streams import Observer
+
+END_OF_HEAD = b"\r\n\r\n"
+
+_CHUNKED = b"transfer-encoding: chunked"
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})", re.IGNORECASE)
+
+
+def is_complete(request: bytes | bytearray) -> bool:
+    """Whether a request has come to its end, by what its head says of its body."""
+    end = request.find(END_OF_HEAD)
+    if end < 0:
+        return False
+    head = bytes(request[:end])
+    start = end + len(END_OF_HEAD)
+    if _CHUNKED in head.lower():
+        chunks = Chunks()
+        if request.endswith(b"0\r\n\r\n"):
+            chunks.feed(bytes(request[start:]))
+        return chunks.ended
+    length = _LENGTH.search(head)
+    return length is None or len(request) - start >= int(length[1])
+
+
+def body_of(request: bytes) -> bytes:
+    """The body of a request that was sent, or of what was sent of it, without its framing."""
+    head, _, body = request.partition(END_OF_HEAD)
+    return Chunks().feed(body) if _CHUNKED in head.lower() else body
+
+
+def headers_of(request: bytes) -> dict[str, str]:
+    """The headers of a request that was sent, without those that say how its body was framed."""
+    lines = request.partition(END_OF_HEAD)[0].decode("latin-1").split("\r\n")[1:]
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    return {name: value.strip() for name, _, value in pairs if name.lower() != "transfer-encoding"}
+
+
+class Chunks:
+    """Takes HTTP's chunked framing off a body that comes in pieces.
+
+    Attributes:
+        ended: whether the last chunk, the empty one, has come.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._waiting = b""
+        self._left = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a piece of the framed body, and give what it holds of the plain one."""
+        self._waiting += data
+        plain = []
+        while self._waiting and not self.ended:
+            if self._left > 2:  # noqa: PLR2004 - the line end after the chunk
+                piece = self._waiting[: self._left - 2]
+                self._waiting = self._waiting[len(piece) :]
+                self._left -= len(piece)
+                plain.append(piece)
+            elif self._left:
+                ending = self._waiting[: self._left]
+                self._waiting = self._waiting[len(ending) :]
+                self._left -= len(ending)
+            else:
+                line, found, rest = self._waiting.partition(b"\n")
+                if not found:
+                    break
+                self._waiting = rest
+                size = _size(line)
+                self.ended = size == 0
+                self._left = size + 2
+        return b"".join(plain)
+
+
+def _size(line: bytes) -> int:
+    try:
+        return int(line.partition(b";")[0].strip() or b"0", 16)
+    except ValueError:
+        return 0  # no framing that anybody can read: the client will say so
+
+
+class Tee:
+    """The file that a response is read from, noting each byte as it is taken."""
+
+    def __init__(self, file: Any, observer: Observer, *, chunked: bool, length: int | None) -> None:
+        self._file = file
+        self._observer = observer
+        self._chunks = Chunks() if chunked else None
+        self._left = None if chunked else length
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "_file"), name)  # a copy in the making has none yet
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as a binary file does."""
+        return self._note(self._file.read(size), wanted=size != 0)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Read as a buffered file does."""
+        return self._note(self._file.read1(size), wanted=size != 0)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Read a line."""
+        return self._note(self._file.readline(size), wanted=size != 0)
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read into a buffer."""
+        count: int = self._file.readinto(buffer)
+        with memoryview(buffer) as view:
+            self._note(bytes(view.cast("B")[:count]), wanted=len(view) > 0)
+        return count
+
+    def close(self) -> None:
+        """Note that nobody reads on."""
+        try:
+            self._file.close()
+        finally:
+            self._observer.finish(complete=False)
+
+    def _note(self, data: bytes, *, wanted: bool) -> bytes:
+        if self._chunks is not None:
+            self._observer.feed(self._chunks.feed(data))
+            ended = self._chunks.ended
+        else:
+            self._observer.feed(data)
+            if self._left is None:
+                ended = wanted and not data  # the connection's end is the body's
+            else:
+                self._left -= len(data)
+                ended = self._left <= 0
+        if ended:
+            self._observer.finish(complete=True)
+        elif wanted and not data:
+            self._observer.break_off(ConnectionError("the server hung up before the body's end"))
+        return data
