@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_tokenbudget.capture.streams import Observer
 
-END_OF_HEAD = b"\r\n\r\n"
-
+_END_OF_HEAD = b"\r\n\r\n"
 _CHUNKED = b"transfer-encoding: chunked"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})", re.IGNORECASE)
 
 
 def is_complete(request: bytes | bytearray) -> bool:
     """Whether a request has come to its end, by what its head says of its body."""
-    end = request.find(END_OF_HEAD)
+    end = request.find(_END_OF_HEAD)
     if end < 0:
         return False
     head = bytes(request[:end])
-    start = end + len(END_OF_HEAD)
+    start = end + len(_END_OF_HEAD)
     if _CHUNKED in head.lower():
         chunks = Chunks()
         if request.endswith(b"0\r\n\r\n"):
@@ -32,15 +31,21 @@ def is_complete(request: bytes | bytearray) -> bool:
 
 def body_of(request: bytes) -> bytes:
     """The body of a request that was sent, or of what was sent of it, without its framing."""
-    head, _, body = request.partition(END_OF_HEAD)
+    head, _, body = request.partition(_END_OF_HEAD)
     return Chunks().feed(body) if _CHUNKED in head.lower() else body
 
 
 def headers_of(request: bytes) -> dict[str, str]:
     """The headers of a request that was sent, without those that say how its body was framed."""
-    lines = request.partition(END_OF_HEAD)[0].decode("latin-1").split("\r\n")[1:]
+    lines = request.partition(_END_OF_HEAD)[0].decode("latin-1").split("\r\n")[1:]
     pairs = (line.partition(":") for line in lines if ":" in line)
     return {name: value.strip() for name, _, value in pairs if name.lower() != "transfer-encoding"}
+
+
+def split_request(request: bytes) -> list[bytes]:
+    """A request's head, and its body if there is one, as they are sent."""
+    head, end, body = request.partition(_END_OF_HEAD)
+    return [piece for piece in (head + end, body) if piece]
 
 
 class Chunks:

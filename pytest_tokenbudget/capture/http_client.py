@@ -1,8 +1,8 @@
 """Traffic of ``http.client``, and with it of urllib, urllib3, requests, httplib2 and botocore.
 
 All of them send through ``http.client.HTTPConnection`` and read from its ``HTTPResponse``. Where a playback is
-active, a request is held until its client asks for the answer, which a recording then gives. vcrpy's stubs do that by
-taking the place of whole classes, for all threads at once, and two threads that record lose each other's answers.
+active, a request is held until it is whole; then a recording answers it, or it is sent after all. vcrpy's stubs do
+that by taking the place of whole classes, for all threads at once, and threads that record lose each other's answers.
 
 What goes to a real server is noted as the client writes and reads it: the response's file is wrapped, so every byte
 is noted as it is taken, never before.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from pytest_tokenbudget.capture.http_body import END_OF_HEAD, Tee, body_of, is_complete
+from pytest_tokenbudget.capture.http_body import Tee, body_of, is_complete, split_request
 from pytest_tokenbudget.capture.http_replay import HeldRequest, NoSocket, response_of
 from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.streams import Observers
@@ -21,7 +21,7 @@ from pytest_tokenbudget.capture.tracked_request import begin_live, has_ceiling
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
     from pytest_tokenbudget.capture.cassette import Recording
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Attributes of a connection. Held: what is kept back for a cassette. Admission: what is kept back for the ceiling.
 _HELD = "_tokenbudget_held"
+_FOUND = "_tokenbudget_found"
+_RECORDING = "_tokenbudget_recording"
 _ADMISSION = "_tokenbudget_admission"
 _TRACKED = "_tokenbudget_tracked"
 _SENT = "_tokenbudget_sent"
@@ -43,7 +45,7 @@ def hook_http_client(client: ModuleType) -> None:
     wrap(base, "__init__", lambda init: _hooking_init(init, seen))
     wrap(base, "putrequest", _tapped_putrequest)
     wrap(base, "send", _tapped_send)
-    wrap(base, "getresponse", lambda getresponse: _tapped_getresponse(getresponse, base))
+    wrap(base, "getresponse", _tapped_getresponse)
 
 
 def _hook_connect(kind: type, seen: set[type]) -> None:
@@ -93,7 +95,7 @@ def _tapped_putrequest(putrequest: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(putrequest)
     def tapped(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         # Forget a request that got no answer: the connection was made anew for this one.
-        for name in (_TRACKED, _ADMISSION, _HELD):
+        for name in (_TRACKED, _ADMISSION, _HELD, _FOUND, _RECORDING):
             self.__dict__.pop(name, None)
         result = putrequest(self, method, url, *args, **kwargs)
         if (playback := active_playback()) is None:
@@ -121,7 +123,10 @@ def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
         if (held := state.get(_HELD)) is not None:
             if self.sock is None:
                 self.sock = NoSocket()
-            return held.write(data)
+            held.write(data)
+            if held.is_complete:
+                _settle(self, held)
+            return None
         tracked: TrackedRequest | None = state.get(_TRACKED)
         if tracked is None or _CONNECTING in state:  # what a proxy is told is no request
             return send(self, data)
@@ -141,7 +146,7 @@ def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
     return tapped
 
 
-def _admitted(connection: Any, tracked: TrackedRequest, data: Any) -> list[Any]:
+def _admitted(connection: Any, tracked: TrackedRequest, data: Any) -> Sequence[Any]:
     """What may be sent now. Where there is a ceiling, that is nothing before the whole request is known.
 
     Raises:
@@ -157,7 +162,7 @@ def _admitted(connection: Any, tracked: TrackedRequest, data: Any) -> list[Any]:
     return [*_let_out(connection, tracked), data]
 
 
-def _let_out(connection: Any, tracked: TrackedRequest) -> list[Any]:
+def _let_out(connection: Any, tracked: TrackedRequest) -> list[bytes]:
     """What was kept back, head and body, if it may be sent.
 
     Raises:
@@ -172,21 +177,18 @@ def _let_out(connection: Any, tracked: TrackedRequest) -> list[Any]:
         connection.__dict__.pop(_TRACKED, None)
         tracked.fail(error)
         raise
-    head, end, body = waiting.partition(END_OF_HEAD)
-    return [piece for piece in (head + end, body) if piece]
+    return split_request(waiting)
 
 
-def _tapped_getresponse(getresponse: Callable[..., Any], base: Any) -> Callable[..., Any]:
+def _tapped_getresponse(getresponse: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(getresponse)
     def tapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        recording: Recording | None = None
-        if (held := self.__dict__.pop(_HELD, None)) is not None:
-            found = _ask(self, held)
-            if isinstance(found, dict):
-                self.close()  # as after any answer that is the connection's last
-                return response_of(self, found, held.method)
-            recording = found
-            _send_held(self, held, base)
+        if (held := self.__dict__.get(_HELD)) is not None:
+            _settle(self, held)  # its head promises more than came
+        if (found := self.__dict__.pop(_FOUND, None)) is not None:
+            self.close()  # as after any answer that is the connection's last
+            return response_of(self, *found)
+        recording: Recording | None = self.__dict__.pop(_RECORDING, None)
         tracked = _take_sent(self)
         try:
             response = getresponse(self, *args, **kwargs)
@@ -209,30 +211,42 @@ def _tapped_getresponse(getresponse: Callable[..., Any], base: Any) -> Callable[
     return tapped
 
 
-def _ask(connection: Any, held: HeldRequest) -> dict[str, Any] | Recording | None:
+def _settle(connection: Any, held: HeldRequest) -> None:
+    """Find out what becomes of a held request, and send it if that is its lot.
+
+    Raises:
+        ReplayMiss: no recording answers it, and it must not be sent.
+    """
+    del connection.__dict__[_HELD]
     try:
-        return held.ask()
+        found = held.ask()
     except BaseException:
         connection.close()
         raise
-
-
-def _send_held(connection: Any, held: HeldRequest, base: Any) -> None:
-    """Send a held request after all, on a connection that is made now if there is none."""
-    placeholder = connection.sock
-    if isinstance(placeholder, NoSocket):
-        placeholder.close()
-        connection.sock = None
-        setattr(connection, _CONNECTING, True)
-        try:
-            connection.connect()
-        finally:
-            connection.__dict__.pop(_CONNECTING, None)
-        if placeholder.timeout is not ...:
-            connection.sock.settimeout(placeholder.timeout)
+    if isinstance(found, dict):
+        setattr(connection, _FOUND, (found, held.method))
+        return
+    if found is not None:
+        setattr(connection, _RECORDING, found)
+    _connect_after_all(connection)
     _track(connection, held.method, held.url)
     for piece in held.pieces():
-        base.send(connection, piece)
+        connection.send(piece)
+
+
+def _connect_after_all(connection: Any) -> None:
+    placeholder = connection.sock
+    if not isinstance(placeholder, NoSocket):
+        return
+    placeholder.close()
+    connection.sock = None
+    setattr(connection, _CONNECTING, True)
+    try:
+        connection.connect()
+    finally:
+        connection.__dict__.pop(_CONNECTING, None)
+    if placeholder.timeout is not ...:
+        connection.sock.settimeout(placeholder.timeout)
 
 
 def _take_sent(connection: Any) -> TrackedRequest | None:

@@ -1,8 +1,7 @@
 """Requests of ``http.client`` that a cassette is asked about before anything of them is sent.
 
 A connection that belongs to a replayed or recorded test connects to nobody by itself, and what its client writes is
-kept, until the client asks for the answer: then the request is known whole. Each connection keeps its own, so any
-number of threads can ask at once.
+kept until the request is whole. Each connection keeps its own, so any number of threads can ask at once.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pytest_tokenbudget.capture import guard
-from pytest_tokenbudget.capture.http_body import END_OF_HEAD, body_of, headers_of
+from pytest_tokenbudget.capture.http_body import body_of, headers_of, is_complete, split_request
 from pytest_tokenbudget.capture.streams import modernised
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from pytest_tokenbudget.capture.cassette import Recording
     from pytest_tokenbudget.capture.playback import Playback
@@ -45,6 +44,11 @@ class HeldRequest:
         for piece in _pieces_of(data):
             self._written += piece
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it has been written."""
+        return is_complete(self._written)
+
     def ask(self) -> dict[str, Any] | Recording | None:
         """Find out what becomes of it; see ``TokenCassette.ask``.
 
@@ -59,27 +63,21 @@ class HeldRequest:
 
     def pieces(self) -> list[bytes]:
         """What is to be sent: the head, and the body if there is one."""
-        head, end, body = bytes(self._written).partition(END_OF_HEAD)
-        return [piece for piece in (head + end, body) if piece]
+        return split_request(bytes(self._written))
 
 
-def _pieces_of(data: Any) -> Iterable[bytes]:
+def _pieces_of(data: Any) -> Iterator[bytes]:
     if hasattr(data, "read"):
-        data = iter(lambda: data.read(_BLOCK), None)
-        pieces: Iterable[Any] = _until_empty(data)
+        while block := data.read(_BLOCK):
+            yield _encoded(block)
     elif isinstance(data, bytes | bytearray | memoryview):
-        pieces = (data,)
+        yield bytes(data)
     else:
-        pieces = data
-    for piece in pieces:
-        yield piece.encode("latin-1") if isinstance(piece, str) else bytes(piece)
+        yield from map(_encoded, data)
 
 
-def _until_empty(blocks: Iterable[Any]) -> Iterable[Any]:
-    for block in blocks:
-        if not block:
-            return
-        yield block
+def _encoded(piece: Any) -> bytes:
+    return piece.encode("latin-1") if isinstance(piece, str) else bytes(piece)
 
 
 class NoSocket:

@@ -140,14 +140,15 @@ def test_what_no_test_can_be_blamed_for_is_in_the_total(told, pytester, run_live
     pytester.makepyfile("""
         import threading, time, pytest, model
         model.ask(50, 1)  # at import, which is at collection
-        thread = threading.Thread(target=lambda: (time.sleep(0.2), model.ask(70, 1)))
+        go = threading.Event()
+        thread = threading.Thread(target=lambda: (go.wait(30), model.ask(70, 1)))
 
         @pytest.mark.token_budget(max_tokens=6)
         def test_starts():
             thread.start()
             model.ask(5, 1)
         @pytest.mark.token_budget(max_tokens=0, min_requests=0)
-        def test_next(): pass
+        def test_next(): go.set()
         def test_waits():
             pass
         def teardown_module(): thread.join()

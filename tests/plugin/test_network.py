@@ -212,7 +212,7 @@ ATTEMPTS = {
     "custom async transport": ("asyncio.run(with_async_transport())", "custom.example.invalid:82"),
     "httpcore": ("with_httpcore()", "core.example.invalid:83"),
     "websocket": ("with_websocket()", "socket.example.invalid:84"),
-    "http.client": ("with_http_client()", "http.example.invalid:85"),
+    "http.client": ("with_http_client()", None),
     "smtplib": ("smtplib.SMTP('mail.example.invalid', 25)", "mail.example.invalid:25"),
     # clients that cassettes cover
     "httpx": ("with_httpx()", None),
