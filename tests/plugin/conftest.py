@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import pytest
 from model_server import ModelServer
 from neighbours import without_all_but
+from warm_python import WarmPython
 
 
 @pytest.fixture(autouse=True)
@@ -27,15 +31,39 @@ def spread(request):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def warm():
+    with tempfile.TemporaryDirectory() as folder, WarmPython(Path(folder)) as warm:
+        yield warm
+
+
 @pytest.fixture
-def run(pytester, spread):
+def python(warm):
+    """The Python of inner runs; a module whose tests look at what is imported has a cold one."""
+    return warm.executable
+
+
+@pytest.fixture
+def run_pytest(pytester, python):
+    """Run pytest with just these arguments: ``run_pytest(*args) -> RunResult``."""
+    numbers = itertools.count()
+
+    def run_pytest(*args):
+        own = f"--basetemp={pytester.path / f'inner-{next(numbers)}'}"
+        return pytester.run(python, "-mpytest", own, *args, timeout=120)
+
+    return run_pytest
+
+
+@pytest.fixture
+def run(run_pytest, spread):
     """Run pytest inside the test, in one process or over xdist's workers: ``run(*args, plugins=()) -> RunResult``.
 
     Of others' plugins it has those that are named, and no more: their imports take longer than most scenarios.
     """
 
     def run(*args, plugins=()):
-        return pytester.runpytest_subprocess(*_only(plugins), *spread, *args, timeout=120)
+        return run_pytest(*_only(plugins), *spread, *args)
 
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -88,6 +89,12 @@ ARGUMENTS = {
     "help": ("--help",),
     "markers": ("--markers",),
 }
+
+
+@pytest.fixture
+def python():
+    """A cold one: what it has imported is looked at here."""
+    return sys.executable
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ class Side(NamedTuple):
 
 
 @pytest.fixture
-def same_with_and_without(pytester, spread, monkeypatch):
+def same_with_and_without(pytester, run_pytest, spread, monkeypatch):
     """Run the same tests with our plugin and without it, and compare everything that a user could see of them.
 
     ``same_with_and_without(*runs, plugins=..., **modules) -> [Side, ...]``, one for each run beside our plugin. Each
@@ -203,9 +203,7 @@ def same_with_and_without(pytester, spread, monkeypatch):
         if folder.name == "without":
             arguments = [each for each in arguments if not each.startswith(("--token-", "-otoken_"))]
             ours = ("-p", f"no:{OURS}")
-        result = pytester.runpytest_subprocess(
-            "-p", "no:cacheprovider", *without_all_but(*plugins), *spread, *ours, *arguments, timeout=120
-        )
+        result = run_pytest("-p", "no:cacheprovider", *without_all_but(*plugins), *spread, *ours, *arguments)
         assert result.ret in (0, 1), result.stdout.str()
         return Side(
             {
