@@ -140,7 +140,10 @@ def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             tracked.sent = True
             if isinstance(piece, bytes | bytearray | memoryview):
-                getattr(self, _SENT).extend(piece)
+                sent: bytearray = getattr(self, _SENT)
+                sent += piece
+                if is_complete(sent):  # maybe nobody will ask for the answer
+                    tracked.request_body = body_of(bytes(sent))
         return result
 
     return tapped

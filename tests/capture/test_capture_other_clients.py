@@ -130,6 +130,16 @@ def test_a_body_that_breaks_off_is_labelled(send, server, url):
     assert usage.requests == usage.estimated_requests + usage.unmeasured_requests == 1
 
 
+def test_an_answer_that_nobody_asks_for_is_labelled(server, url):
+    host, _, path = url.removeprefix("http://").partition("/")
+    with track_usage() as usage:
+        connection = http.client.HTTPConnection(host)
+        connection.request("POST", f"/{path}", chat_bytes(), JSON)
+        connection.close()
+    assert (usage.requests, usage.unmeasured_requests) == (1, 1)
+    assert usage.calls[0].model == chat_request()["model"]
+
+
 @EACH_CLIENT
 def test_nobody_counts_outside_of_a_block(send, server, url):
     with track_usage() as usage:
