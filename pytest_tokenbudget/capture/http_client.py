@@ -130,23 +130,26 @@ def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
         tracked: TrackedRequest | None = state.get(_TRACKED)
         if tracked is None or _CONNECTING in state:  # what a proxy is told is no request
             return send(self, data)
-        result = None
         for piece in _admitted(self, tracked, data):
-            try:
-                result = send(self, piece)
-            except BaseException as error:
-                if not tracked.sent:  # not even a connection; a server that hangs up on a body may have answered
-                    tracked.fail(error)
-                raise
-            tracked.sent = True
-            if isinstance(piece, bytes | bytearray | memoryview):
-                sent: bytearray = getattr(self, _SENT)
-                sent += piece
-                if is_complete(sent):  # maybe nobody will ask for the answer
-                    tracked.request_body = body_of(bytes(sent))
-        return result
+            _send_tracked(self, tracked, send, piece)
+        return None
 
     return tapped
+
+
+def _send_tracked(connection: Any, tracked: TrackedRequest, send: Callable[..., Any], piece: Any) -> None:
+    try:
+        send(connection, piece)
+    except BaseException as error:
+        if not tracked.sent:  # not even a connection; a server that hangs up on a body may have answered
+            tracked.fail(error)
+        raise
+    tracked.sent = True
+    if isinstance(piece, bytes | bytearray | memoryview):
+        sent: bytearray = getattr(connection, _SENT)
+        sent += piece
+        if is_complete(sent):  # maybe nobody will ask for the answer
+            tracked.request_body = body_of(bytes(sent))
 
 
 def _admitted(connection: Any, tracked: TrackedRequest, data: Any) -> Sequence[Any]:
