@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from warm_python import cold
 
 GOOD = """
 [models."my-org/tuned"]
@@ -148,6 +149,7 @@ def test_a_day_that_is_none(suite, run, day):
     assert_refused(suite, run("-o", f"token_price_date={day}"), "token_price_date", day)
 
 
+@cold
 def test_no_price_is_read_for_tokens_that_nobody_used(pytester, run):
     """The user's file is checked all the same; the table is not even imported."""
     pytester.makefile(".toml", prices=GOOD)

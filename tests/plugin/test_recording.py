@@ -122,8 +122,10 @@ def test_an_interrupt_leaves_the_good_recording(pytester, client, run, monkeypat
     partial = path.with_name(path.name + ".partial")
     monkeypatch.setenv("TEXT", "bad")
     monkeypatch.setenv("WAIT", "1")
+    # A shell that runs the suite in the background has its processes ignore the signal.
+    heed = "import signal, pytest; signal.signal(signal.SIGINT, signal.default_int_handler); raise SystemExit(pytest.main())"
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--token-record=rewrite"],
+        [sys.executable, "-c", heed, "-p", "no:cacheprovider", "--token-record=rewrite"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60

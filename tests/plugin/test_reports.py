@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from warm_python import cold
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "core" / "report_schema.json").read_text("utf-8"))
 PRICES = '[models."small"]\ninput = 1.0\noutput = 2.0\n'
@@ -244,6 +245,7 @@ def test_without_a_terminal(pytester, suite, go):
     assert "$0.00002" in (pytester.path / "own.txt").read_text("utf-8")
 
 
+@cold
 def test_killed(pytester, suite, run, spread):
     """The whole run is killed in its first test: what lies there says that it is not complete."""
     (pytester.path / "token-report.json").write_text('{"complete": true}', "utf-8")

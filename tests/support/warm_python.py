@@ -6,8 +6,8 @@ spread over two workers. ``WarmPython`` keeps one process that has done them, an
 plugin is not among what was imported. httpx2 is: to the plugin, it is as if a conftest had done it. Nor are modules of
 other plugins: pytest would warn that it comes too late to rewrite their assertions.
 
-A child that is started in another way than ``-m MODULE`` or ``-c CODE``, or with other variables for Python, is an
-ordinary one.
+Only ``-m pytest``, and what execnet starts for xdist, is run so; anything else, and whatever has other variables for
+Python, gets the ordinary one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
+import pytest
+from execnet.gateway_io import popen_bootstrapline
+
 PRELOADED = (
     "pytest", "_pytest.assertion.rewrite", "_pytest.cacheprovider", "_pytest.debugging", "_pytest.doctest",
     "_pytest.faulthandler", "_pytest.helpconfig", "_pytest.junitxml", "_pytest.legacypath", "_pytest.logging", "_pytest.pastebin",
@@ -43,15 +46,21 @@ PRELOADED = (
 )  # fmt: skip
 """What most inner runs import whatever they are about."""
 
+cold = pytest.mark.parametrize("python", [sys.executable], ids=["cold"])
+"""For a test that looks at what is imported, or at which process is whose."""
+
 _LAUNCHER = """#!{python} -IS
 import array, json, os, signal, socket, sys
 argv = sys.argv[1:]
 while argv and argv[0] in ("-u", "-B"):
     argv = argv[1:]
-if not argv or argv[0][:2] not in ("-m", "-c") or {same!r} != {{k: v for k, v in os.environ.items() if k[:6] == "PYTHON" and k not in {obeyed}}}:
+if argv[:1] != ["-mpytest"] and argv != ["-c", {bootstrap!r}] or {same!r} != {{k: v for k, v in os.environ.items() if k[:6] == "PYTHON" and k not in {obeyed}}}:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-server.connect({address!r})
+try:
+    server.connect({address!r})
+except OSError:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: server.sendall(bytes([number])))
 request = json.dumps([argv, dict(os.environ), os.getcwd()]).encode()
@@ -63,7 +72,8 @@ for number in (0, 1, 2):
 answer = server.recv(4)
 status = int.from_bytes(answer, "big", signed=True) if answer else 255
 if status < 0:
-    signal.signal(-status, signal.SIG_DFL)
+    if -status != signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 os._exit(status)
 """
@@ -105,6 +115,7 @@ class WarmPython:
                 address=address,
                 same={name: value for name, value in os.environ.items() if _is_special(name)},
                 obeyed=_OBEYED,
+                bootstrap=popen_bootstrapline,
             )
         )
         launcher.chmod(0o755)
@@ -153,8 +164,15 @@ class _Server:
 
     def _start(self) -> None:
         client, _ = self._listener.accept()
-        length, files = _receive_files(client)
-        request = json.loads(_receive(client, length))
+        files: list[int] = []
+        try:
+            length, files = _receive_files(client)
+            request = json.loads(_receive(client, length))
+        except (OSError, EOFError):  # it was killed before it had said all
+            client.close()
+            for each in files:
+                os.close(each)
+            return
         child = os.fork()
         if child == 0:
             signal.set_wakeup_fd(-1)
@@ -171,7 +189,10 @@ class _Server:
 
     def _signal(self, client: socket.socket, child: int) -> None:
         """Pass a signal on; a program that was killed takes its child along."""
-        told = client.recv(1)
+        try:
+            told = client.recv(1)
+        except OSError:
+            told = b""
         if child in self._children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, told[0] if told else signal.SIGKILL)
@@ -196,13 +217,18 @@ def _receive_files(client: socket.socket) -> tuple[int, list[int]]:
     head, ancillary, _, _ = client.recvmsg(4, socket.CMSG_SPACE(3 * files.itemsize))
     for _, _, data in ancillary:
         files.frombytes(data)
+    if len(head) < 4:
+        raise EOFError
     return struct.unpack(">I", head)[0], list(files)
 
 
 def _receive(client: socket.socket, length: int) -> bytes:
     data = b""
     while len(data) < length:
-        data += client.recv(length - len(data))
+        piece = client.recv(length - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
     return data
 
 
@@ -267,17 +293,16 @@ def _status_of(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> None:
-    option, *rest = [argv[0][2:], *argv[1:]] if len(argv[0]) > 2 else argv[1:]
-    sys.path[0] = "" if argv[0].startswith("-c") else str(Path.cwd())
-    if argv[0].startswith("-c"):
-        sys.argv = ["-c", *rest]
-        main: Any = ModuleType("__main__")
-        main.__builtins__ = __builtins__
-        sys.modules["__main__"] = main
-        exec(compile(option, "<string>", "exec"), main.__dict__)
-    else:
-        sys.argv = ["-m", *rest]
-        runpy.run_module(option, run_name="__main__", alter_sys=True)
+    sys.argv = argv
+    if argv[0] == "-mpytest":
+        sys.path[0] = str(Path.cwd())
+        runpy.run_module("pytest", run_name="__main__", alter_sys=True)
+        return
+    sys.path[0] = ""
+    main: Any = ModuleType("__main__")
+    main.__builtins__ = __builtins__
+    sys.modules["__main__"] = main
+    exec(compile(argv[1], "<string>", "exec"), main.__dict__)
 
 
 def _main() -> None:
