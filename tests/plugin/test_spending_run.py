@@ -350,7 +350,7 @@ def test_what_others_record_has_the_same_ceiling(pytester, told, run):
                           "messages": [{"role": "user", "content": "in=1 out=1"}]})
         """
     )
-    result = run("--record-mode=once", "--token-max-spend=0.0005")
+    result = run("--record-mode=once", "--token-max-spend=0.0005", plugins=("recording",))
     result.assert_outcomes(failed=2)
     assert told.ledger == ()
     assert len(set(lines_of(result))) == 2
@@ -425,7 +425,14 @@ def test_each_try_of_a_test_is_paid(pytester, told, run, document):
             assert False
         """
     )
-    result = run("-o", "token_replay=off", "--reruns=2", "--token-report=json", "--token-max-spend=1")
+    result = run(
+        "-o",
+        "token_replay=off",
+        "--reruns=2",
+        "--token-report=json",
+        "--token-max-spend=1",
+        plugins=("rerunfailures",),
+    )
     assert result.parseoutcomes()["rerun"] == 3
     assert len(told.bills) == 5
     total = document()["total"]

@@ -130,9 +130,9 @@ def test_cassettes_of_pytest_recording_are_counted(server, pytester, run, record
 """
     )
     with recording():
-        run("--record-mode=once").assert_outcomes(passed=4, failed=1)
+        run("--record-mode=once", plugins=("recording",)).assert_outcomes(passed=4, failed=1)
     assert len(server.bills) == 10
-    result = run("--record-mode=none")
+    result = run("--record-mode=none", plugins=("recording",))
     result.assert_outcomes(passed=4, failed=1)
     result.stdout.fnmatch_lines(["*test_over is over its token budget.", "*replayed*"])
     assert len(server.bills) == 10
