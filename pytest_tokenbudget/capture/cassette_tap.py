@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.capture.request_index import body_bytes
 from pytest_tokenbudget.capture.tracked_request import begin, claim_live, current
 from pytest_tokenbudget.capture.wrapping import wrap
 
@@ -79,8 +80,6 @@ def tap(request: Any, response: dict[str, Any], *, replayed: bool, more_input_to
         return
     if not replayed and claim_live(request.method, request.uri):
         return
-    from pytest_tokenbudget.capture.cassette import body_bytes  # noqa: PLC0415 - it imports vcrpy, which imports this
-
     tracked = begin(request.method, request.uri, body_bytes(request))
     if tracked is None:
         return

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from pytest_tokenbudget.capture import wire
-from pytest_tokenbudget.capture.cassette import body_bytes
 from pytest_tokenbudget.capture.estimate import count_prompt
+from pytest_tokenbudget.capture.request_index import body_bytes
 from pytest_tokenbudget.capture.wire.exchange import Exchange
 from pytest_tokenbudget.usage import ModelCall, Usage
 

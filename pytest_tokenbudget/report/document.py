@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_tokenbudget.budget import Violation
     from pytest_tokenbudget.record import BaselineResult, SharedRecord, Tally, UsageRecord
-    from pytest_tokenbudget.summary import BaselineSummary, ModelRow, PriceTable
+    from pytest_tokenbudget.summary import BaselineSummary, ModelRow
     from pytest_tokenbudget.usage import ModelCall
 
 SCHEMA = "pytest-tokenbudget/report/1"
@@ -69,11 +69,6 @@ def to_json(summary: Summary) -> str:
         _lines("blocked", map(_encode, summary.blocked)),
     ]
     return "{" + ",\n ".join(fields) + "}\n"
-
-
-def stub_json(*, plugin_version: str, created: str, prices: PriceTable) -> str:
-    """The document that stands in the report's place from the start of the run: not complete, and nothing in it."""
-    return to_json(Summary(plugin_version=plugin_version, created=created, prices=prices, complete=False))
 
 
 def _test(record: UsageRecord) -> str:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from planted_secrets import SHAPED
 from vcr.request import Request
 
-from pytest_tokenbudget.capture.cassette import request_key
 from pytest_tokenbudget.capture.redaction import redact
+from pytest_tokenbudget.capture.request_index import request_key
 from pytest_tokenbudget.capture.scrub import (
     REDACTED,
     scrub_body,
