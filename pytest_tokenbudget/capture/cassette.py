@@ -126,7 +126,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
     def _load_plain(self) -> None:
         """Do what vcrpy does where there are no hooks, without its copy of each response."""
         try:
-            requests, responses, *metadata = self._persister.load_cassette(self._path, self._serializer)
+            requests, responses, *metadata = self._persister.load_shared(self._path)
         except CassetteNotFoundError:
             return
         self.data = list(zip(requests, responses, strict=True))

@@ -10,6 +10,7 @@ import math
 import os
 import tempfile
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,13 @@ from vcr.request import Request
 from vcr.serialize import serialize
 from vcr.serializers.compat import convert_to_bytes
 
-from pytest_tokenbudget.capture.cassette_reader import MAX_BYTES, check_exchanges, parse_document, read_document
+from pytest_tokenbudget.capture.cassette_reader import (
+    MAX_BYTES,
+    check_exchanges,
+    parse_document,
+    read_bytes,
+    read_document,
+)
 from pytest_tokenbudget.capture.scrub import scrub_body, scrub_request, scrub_response
 from pytest_tokenbudget.errors import CassetteError
 from pytest_tokenbudget.files import PREFIX, SUFFIX, check_regular, locked, write_atomically
@@ -84,14 +91,17 @@ class CassetteFile:
             CassetteError: it is refused; the message says why.
             CassetteNotFoundError: there is none, or it is to be forgotten.
         """
-        forgotten = self.fresh or (self._records and self._found is None)
-        document = None if forgotten else read_document(path, self._found)
-        if document is None:
+        return _read_exchanges(path, self._content(path))
+
+    def load_shared(self, path: str) -> Any:
+        """As ``load_cassette``, for one who changes nothing of it: what many tests play is read once."""
+        return _read_once(path, self._content(path))
+
+    def _content(self, path: str) -> bytes:
+        data = None if self.fresh else self._found if self._records else read_bytes(path)
+        if data is None:
             raise CassetteNotFoundError
-        requests, responses = _exchanges(document)
-        check_exchanges(path, requests, responses)
-        metadata = document.get("metadata")
-        return (requests, responses, metadata) if metadata else (requests, responses)
+        return data
 
     def save_cassette(self, path: str, cassette_dict: dict[str, Any], serializer: Any) -> None:
         """Write the file, with what others saved to it meanwhile.
@@ -153,6 +163,17 @@ class CassetteFile:
         new = [each for each, name in backwards if _take(added, name)][::-1]
         requests, responses = zip(*kept, *new, strict=True) if kept or new else ((), ())
         return {**cassette_dict, "requests": list(requests), "responses": list(responses)}
+
+
+def _read_exchanges(path: str, data: bytes) -> tuple[Any, ...]:
+    document = read_document(path, data) or {"interactions": []}
+    requests, responses = _exchanges(document)
+    check_exchanges(path, requests, responses)
+    metadata = document.get("metadata")
+    return (requests, responses, metadata) if metadata else (requests, responses)
+
+
+_read_once = lru_cache(maxsize=8)(_read_exchanges)
 
 
 def _scrubbed(cassette_dict: dict[str, Any]) -> dict[str, Any]:

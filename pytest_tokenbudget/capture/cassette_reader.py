@@ -35,6 +35,18 @@ _JSON_STRUCTURE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+def read_bytes(path: str) -> bytes | None:
+    """What a cassette file holds, at most one byte more than it may; ``None`` where there is no file.
+
+    Raises:
+        CassetteError: it can't be read.
+    """
+    try:
+        return _read(Path(path))
+    except _Refused as refused:
+        raise _refusal(path, refused) from refused.__cause__
+
+
 def read_document(path: str, data: bytes | None = None) -> dict[str, Any] | None:
     """Read a cassette file.
 
@@ -50,12 +62,10 @@ def read_document(path: str, data: bytes | None = None) -> dict[str, Any] | None
         CassetteError: the file is not one that a recorder writes; the message holds its path and the reason.
     """
     try:
-        text = _read(Path(path)) if data is None else _decoded(data)
-        return None if text is None else _document(text)
+        data = _read(Path(path)) if data is None else data
+        return None if data is None else _document(_decoded(data))
     except _Refused as refused:
-        raise CassetteError(
-            f"cassette {path} is refused: {refused}; restore it, or delete it and record it again"
-        ) from refused.__cause__
+        raise _refusal(path, refused) from refused.__cause__
 
 
 def parse_document(data: bytes) -> dict[str, Any] | None:
@@ -75,10 +85,11 @@ def check_exchanges(path: str, requests: Sequence[Any], responses: Sequence[Any]
     for number, (request, response) in enumerate(zip(requests, responses, strict=True), start=1):
         fault = _request_fault(request) or _response_fault(response)
         if fault is not None:
-            raise CassetteError(
-                f"cassette {path} is refused: interaction {number}: {fault}; "
-                "restore it, or delete it and record it again"
-            )
+            raise _refusal(path, f"interaction {number}: {fault}")
+
+
+def _refusal(path: str, reason: object) -> CassetteError:
+    return CassetteError(f"cassette {path} is refused: {reason}; restore it, or delete it and record it again")
 
 
 def _request_fault(request: Any) -> str | None:
@@ -126,17 +137,16 @@ class _Refused(Exception):  # noqa: N818 - an inner signal
     """The reason, without the path."""
 
 
-def _read(path: Path) -> str | None:
+def _read(path: Path) -> bytes | None:
     try:
         check_regular(path)
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         why = error.strerror if error.errno == errno.EINVAL else errno.errorcode.get(error.errno or 0, error)
         raise _Refused(f"it can't be read ({why})") from error
-    return _decoded(data)
 
 
 def _decoded(data: bytes) -> str:

@@ -12,6 +12,7 @@ import yaml
 from vcr.request import Request
 
 from pytest_tokenbudget.capture import cassette as cassettes
+from pytest_tokenbudget.capture import cassette_file
 from pytest_tokenbudget.capture.playback import Playback
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 
@@ -82,6 +83,25 @@ def test_each_recording_is_played_once_and_in_order(tmp_path):
     assert [play(playback.cassette, text) for text in "baa"] == ["2", "1", "3"]
     assert not playback.cassette.can_play_response_for(request("a"))
     assert playback.unplayed() == ()
+
+
+def test_a_cassette_that_many_tests_play_is_read_once_for_its_content(tmp_path, monkeypatch):
+    path = tmp_path / "x.yaml"
+    read = []
+    original = cassette_file.read_document
+    monkeypatch.setattr(cassette_file, "read_document", lambda *args: read.append(1) or original(*args))
+    write(path, [("a", "1"), ("b", "2")])
+    for _ in range(3):
+        assert [play(Playback(path=path).cassette, text) for text in "ab"] == ["1", "2"]
+    assert len(read) == 1
+    more = Playback(path=path, record="new_episodes")
+    more.cassette.append(request("c"), response("3"))
+    more.save(whole=True)
+    assert texts(path) == ["a", "b", "c"]
+    again = Playback(path=path)
+    assert [play(again.cassette, text) for text in "cba"] == ["3", "2", "1"]
+    write(path, [("a", "other")])
+    assert play(Playback(path=path).cassette, "a") == "other"
 
 
 @pytest.mark.parametrize("key", ["exact_key", "request_key"])
