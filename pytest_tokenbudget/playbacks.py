@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shlex
 import time
 from collections import Counter
@@ -48,6 +50,8 @@ class Playbacks:
         self._users: dict[str, list[pytest.Item]] | None = None
         self._named: Counter[Path] | None = None
         self._since = time.time()
+        self._written: set[Path] = set()
+        self._others_since = self._since if "PYTEST_XDIST_WORKER" in os.environ else math.inf
 
     def of_test(self, item: pytest.Item, marker_settings: MarkerSettings) -> Playback | None:
         """The cassette of a test; ``None`` where it does not replay.
@@ -73,6 +77,8 @@ class Playbacks:
             match_on=marker_settings.match_on,
             configure=lambda: _vcr_config(item),
             since=self._since,
+            written=self._written,
+            others_since=self._others_since,
             estimates=settings.drift == "estimate",
         )
 
@@ -113,6 +119,8 @@ class Playbacks:
             record=self._settings.record,
             configure=lambda: _vcr_config(asking),
             since=self._since,
+            written=self._written,
+            others_since=self._others_since,
             estimates=self._settings.drift == "estimate",
         )
         playback.ward.is_shared = True

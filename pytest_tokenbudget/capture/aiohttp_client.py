@@ -89,6 +89,7 @@ def record(recording: Recording, response: Any) -> None:
     headers = [(str(name), value) for name, value in response.headers.items()]
     if getattr(response, _DECODED, True):
         headers = [(name, value) for name, value in headers if name.lower() != "content-encoding"]
+    recording.is_counted = recording.is_counted or _TRACKED in response.__dict__
     recording.answer(response.status, response.reason, headers)
     if isinstance(response.content, _Tee):
         response.content.tell(recording)
@@ -164,7 +165,7 @@ class _Tee:
     async def _heard(self, reading: Awaitable[_Read]) -> _Read:
         try:
             return await reading
-        except Exception as error:
+        except BaseException as error:  # a cancelled wait too: more would have come
             self._observer.break_off(error)
             raise
 

@@ -31,13 +31,20 @@ def hook_stub(stubs: ModuleType) -> None:
 
 def _replayed_request(request: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(request)
-    async def replayed(self: Any, *args: Any, **kwargs: Any) -> Any:
+    async def replayed(self: Any, method: str, url: Any, **kwargs: Any) -> Any:
         playback = active_playback()
         if playback is None:
-            return await request(self, *args, **kwargs)
+            return await request(self, method, url, **kwargs)
         from vcr.stubs.aiohttp_stubs import vcr_request  # noqa: PLC0415 - slow, and needed only now
 
-        return await vcr_request(playback.cassette, request)(self, *args, **kwargs)
+        url = self._build_url(url)  # the stub knows nothing of a session's base
+        data = kwargs.get("data")
+        if callable(data) and hasattr(data, "is_multipart"):  # a form, of which the stub would see no bytes
+            payload = data()
+            kwargs["data"] = await payload.as_bytes()
+            kwargs["headers"] = type(payload.headers)(kwargs.get("headers") or {})
+            kwargs["headers"]["Content-Type"] = payload.headers["Content-Type"]
+        return await vcr_request(playback.cassette, request)(self, method, url, **kwargs)
 
     return replayed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 from dataclasses import replace
 from functools import lru_cache
@@ -30,7 +31,7 @@ from pytest_tokenbudget.capture.tracked_request import current
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pytest_tokenbudget.capture.drift import StandIn
     from pytest_tokenbudget.capture.playback import Playback
@@ -86,6 +87,24 @@ def _default_matchers() -> tuple[Any, ...]:
     return tuple(VCR().get_merged_config(match_on=DEFAULT_MATCH)["match_on"])
 
 
+def _fails_closed(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the test fail for what goes wrong in here, whatever its code makes of the exception."""
+
+    @functools.wraps(method)
+    def closed(self: TokenCassette, *args: Any) -> Any:
+        try:
+            return method(self, *args)
+        except (ReplayMiss, UnhandledHTTPRequestError):
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            fault = f"a request could not be looked up in {self._path}, or stored there: {what}"
+            self.playback.fault = self.playback.fault or fault
+            raise ReplayMiss(fault) from error
+
+    return closed
+
+
 class TokenCassette(Cassette):  # type: ignore[misc]
     """A cassette that finds its answer at once, tells the counting, and fails a test whose request it lacks.
 
@@ -135,6 +154,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         self._metadata = metadata[0] if metadata else {}
         self.rewound = True
 
+    @_fails_closed
     def ask(self, method: str, url: str, body: bytes, headers: Any) -> dict[str, Any] | Recording | None:
         """Find out what becomes of a request of a client that sends it itself.
 
@@ -165,6 +185,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         tap(request, response, replayed=True, more_input_tokens=input_tokens)
         return response
 
+    @_fails_closed
     def record(self, request: Request) -> Recording | None:
         """Keep the answer to a request that is being sent; ``None`` where it is none of the cassette's business."""
         return None if self.filter_request(request) is None else Recording(self, request)
@@ -177,6 +198,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         tap(request, response, replayed=False)
         self.store(request, response)
 
+    @_fails_closed
     def store(self, request: Request, response: dict[str, Any]) -> None:
         """Keep an exchange that a real server has just answered, without what must not be stored."""
         if _is_local_traffic(request):
@@ -193,6 +215,10 @@ class TokenCassette(Cassette):  # type: ignore[misc]
     def can_play_response_for(self, request: Request) -> bool:
         """Whether a recording answers the request, or stands in for one that does."""
         guard.keep_traces_out(request.host or "", request.port)
+        return bool(self._has_answer_for(request))
+
+    @_fails_closed
+    def _has_answer_for(self, request: Request) -> bool:
         with self._lock:
             return self._can_play(request) or (
                 self.filter_request(request) is not None and self._find_stand_in(request) is not None
@@ -204,6 +230,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         plays = self.record_mode is not RecordMode.ALL and (self.rewound or self.allow_playback_repeats)
         return plays and request in self
 
+    @_fails_closed
     def play_response(self, request: Request) -> dict[str, Any]:
         """Hand out the recording, once, to one of vcrpy's stubs."""
         input_tokens = None
@@ -227,6 +254,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         """The request as it would be stored; ``None`` for one that is none of the cassette's business."""
         return None if _is_local_traffic(request) else super().filter_request(request)
 
+    @_fails_closed
     def find_requests_with_most_matches(self, request: Request) -> list[Any]:
         """Fail: vcrpy asks this to explain a request that it can't answer, and that is where the test fails.
 
@@ -303,7 +331,9 @@ class TokenCassette(Cassette):  # type: ignore[misc]
 
     def _responses(self, request: Request) -> Any:
         if not self.indexed:
-            yield from super()._responses(request)
+            # What is stored holds no secret; the user's own matchers may have to see the request so too.
+            found = dict(super()._responses(request))
+            yield from {**found, **dict(super()._responses(scrub_request(copy.deepcopy(request))))}.items()
         elif (index := self._find(request)) is not None:
             yield index, self.data[index][1]
 
@@ -332,7 +362,11 @@ class TokenCassette(Cassette):  # type: ignore[misc]
 
 
 class Recording:
-    """One exchange with a real server, kept as the client reads it and stored when it ends."""
+    """One exchange with a real server, kept as the client reads it and stored when it ends.
+
+    Attributes:
+        is_counted: whether somebody sees it who counts it; a transport may be used without its client.
+    """
 
     def __init__(self, cassette: TokenCassette, request: Request) -> None:
         self._cassette = cassette
@@ -340,7 +374,7 @@ class Recording:
         self._response: dict[str, Any] | None = None
         self._body = bytearray()
         self._open = True
-        self._is_counted = current.get() is not None
+        self.is_counted = current.get() is not None
 
     def answer(self, status: int, reason: str, headers: Iterable[tuple[str, str]]) -> None:
         """Note the head of the answer; from now on the recording waits for the end of its body."""
@@ -360,12 +394,12 @@ class Recording:
         if self._open and self._response is not None:
             self._open = False
             response = {**self._response, "body": {"string": bytes(self._body)}}
-            if not self._is_counted:  # a transport that is used without its client
+            if not self.is_counted:
                 tap(self._request, response, replayed=False)
             self._cassette.store(self._request, response)
             self._cassette.playback.end(self)
 
-    def break_off(self, error: Exception) -> None:
+    def break_off(self, error: BaseException) -> None:
         """Give it up: the connection failed before the body ended, which a cassette can't say."""
         if self._open:
             self._open = False

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
@@ -53,12 +54,14 @@ class CassetteFile:
         self.suffix = ""
         self._path = playback.path
         self._records = playback.live
+        self._written = playback.written
         # Looked at once: another worker may save between two looks, and each would see another file.
         try:
             self._found, saved = _look(playback.path) if playback.live else (None, -math.inf)
         except OSError as error:
             raise self._unrecordable(error) from error
-        self.own = saved >= playback.since
+        # What is dated in the future, by another clock, was not written by this run.
+        self.own = playback.path in playback.written or playback.others_since <= saved <= time.time()
         self.fresh = playback.record == "rewrite" and not self.own
 
     def check_writable(self) -> None:
@@ -117,6 +120,7 @@ class CassetteFile:
             return
         try:
             self._write_whole(path, cassette_dict, serializer)
+            self._written.add(Path(path))
         except (OSError, CassetteError) as error:
             with contextlib.suppress(OSError):
                 self._write_partial(path, cassette_dict, serializer)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_tokenbudget.capture.streams import Observer
 
 _END_OF_HEAD = b"\r\n\r\n"
-_CHUNKED = b"transfer-encoding: chunked"
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*\bchunked[ \t]*(?=\r\n|$)", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})", re.IGNORECASE)
 
 
@@ -20,7 +23,7 @@ def is_complete(request: bytes | bytearray) -> bool:
         return False
     head = bytes(request[:end])
     start = end + len(_END_OF_HEAD)
-    if _CHUNKED in head.lower():
+    if _CHUNKED.search(head):
         chunks = Chunks()
         if request.endswith(b"0\r\n\r\n"):
             chunks.feed(bytes(request[start:]))
@@ -32,7 +35,7 @@ def is_complete(request: bytes | bytearray) -> bool:
 def body_of(request: bytes) -> bytes:
     """The body of a request that was sent, or of what was sent of it, without its framing."""
     head, _, body = request.partition(_END_OF_HEAD)
-    return Chunks().feed(body) if _CHUNKED in head.lower() else body
+    return Chunks().feed(body) if _CHUNKED.search(head) else body
 
 
 def headers_of(request: bytes) -> dict[str, str]:
@@ -105,22 +108,23 @@ class Tee:
         return getattr(object.__getattribute__(self, "_file"), name)  # a copy in the making has none yet
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as a binary file does."""
-        return self._note(self._file.read(size), wanted=size != 0)
+        """Read as a binary file does: less than was asked for is all that there is."""
+        wanted = sys.maxsize if size is None or size < 0 else size
+        return self._note(self._heard(self._file.read, size), wanted=wanted)
 
     def read1(self, size: int = -1, /) -> bytes:
-        """Read as a buffered file does."""
-        return self._note(self._file.read1(size), wanted=size != 0)
+        """Read as a buffered file does: what is there."""
+        return self._note(self._heard(self._file.read1, size), wanted=min(1, abs(size)))
 
     def readline(self, size: int | None = -1, /) -> bytes:
         """Read a line."""
-        return self._note(self._file.readline(size), wanted=size != 0)
+        return self._note(self._heard(self._file.readline, size), wanted=0 if size == 0 else 1)
 
     def readinto(self, buffer: Any, /) -> int:
         """Read into a buffer."""
-        count: int = self._file.readinto(buffer)
+        count: int = self._heard(self._file.readinto, buffer)
         with memoryview(buffer) as view:
-            self._note(bytes(view.cast("B")[:count]), wanted=len(view) > 0)
+            self._note(bytes(view.cast("B")[:count]), wanted=view.nbytes)
         return count
 
     def close(self) -> None:
@@ -130,19 +134,32 @@ class Tee:
         finally:
             self._observer.finish(complete=False)
 
-    def _note(self, data: bytes, *, wanted: bool) -> bytes:
+    def _heard(self, read: Callable[[Any], Any], size: Any) -> Any:
+        try:
+            return read(size)
+        except BaseException as error:
+            self._observer.break_off(error)
+            raise
+
+    def _note(self, data: bytes, *, wanted: int) -> bytes:
+        """Note a piece.
+
+        Args:
+            data: what was read.
+            wanted: so many bytes would have been read if they had come: with less, the connection has ended.
+        """
         if self._chunks is not None:
             self._observer.feed(self._chunks.feed(data))
             ended = self._chunks.ended
         else:
             self._observer.feed(data)
             if self._left is None:
-                ended = wanted and not data  # the connection's end is the body's
+                ended = len(data) < wanted  # the connection's end is the body's
             else:
                 self._left -= len(data)
                 ended = self._left <= 0
         if ended:
             self._observer.finish(complete=True)
-        elif wanted and not data:
+        elif len(data) < wanted:
             self._observer.break_off(ConnectionError("the server hung up before the body's end"))
         return data

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.capture.guard import is_loopback
 from pytest_tokenbudget.capture.http_body import Tee, body_of, is_complete, split_request
 from pytest_tokenbudget.capture.http_replay import HeldRequest, NoSocket, response_of
 from pytest_tokenbudget.capture.playback import active_playback
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.capture.cassette import Recording
     from pytest_tokenbudget.capture.tracked_request import TrackedRequest
 
+HTTPS_PORT = 443
+
 # Attributes of a connection. Held: what is kept back for a cassette. Admission: what is kept back for the ceiling.
 _HELD = "_tokenbudget_held"
 _FOUND = "_tokenbudget_found"
@@ -40,33 +43,25 @@ _CONNECTING = "_tokenbudget_connecting"
 def hook_http_client(client: ModuleType) -> None:
     """Hook into ``http.client``; does nothing where that was done before."""
     base = client.HTTPConnection
-    seen: set[type] = set()
-    _hook_connect(base, seen)
-    wrap(base, "__init__", lambda init: _hooking_init(init, seen))
+    _hook_connect(base)
+    wrap(base, "__init__", _hooking_init)
     wrap(base, "putrequest", _tapped_putrequest)
     wrap(base, "send", _tapped_send)
     wrap(base, "getresponse", _tapped_getresponse)
 
 
-def _hook_connect(kind: type, seen: set[type]) -> None:
+def _hook_connect(kind: type) -> None:
     """Hook into how a class of connections connects, and those that are made of it: many do it on their own."""
-    if kind in seen:
-        return
-    seen.add(kind)
-    if "connect" in vars(kind):
-        wrap(kind, "connect", _deferred_connect)
+    wrap(kind, "connect", _deferred_connect)
     other: type
     for other in kind.__subclasses__():
-        _hook_connect(other, seen)
+        _hook_connect(other)
 
 
-def _hooking_init(init: Callable[..., Any], seen: set[type]) -> Callable[..., Any]:
+def _hooking_init(init: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(init)
     def hooking(self: Any, *args: Any, **kwargs: Any) -> None:
-        if type(self) not in seen:  # a class that was made since
-            for kind in type(self).__mro__:
-                if kind is not object:
-                    _hook_connect(kind, seen)
+        wrap(type(self), "connect", _deferred_connect)  # a class that was made since
         init(self, *args, **kwargs)
 
     return hooking
@@ -75,33 +70,47 @@ def _hooking_init(init: Callable[..., Any], seen: set[type]) -> Callable[..., An
 def _deferred_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(connect)
     def deferred(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _CONNECTING not in self.__dict__:
-            if active_playback() is not None:
-                self.sock = NoSocket()
-                if hasattr(self, "is_verified"):
-                    self.is_verified = True  # urllib3 would warn of a connection that was not
-                return None
-            setattr(self, _CONNECTING, True)
-            try:
-                return connect(self, *args, **kwargs)
-            finally:
-                self.__dict__.pop(_CONNECTING, None)
-        return connect(self, *args, **kwargs)  # a class calls the one that it is made of
+        if _CONNECTING in self.__dict__:
+            return connect(self, *args, **kwargs)  # a class calls the one that it is made of
+        playback = active_playback()
+        if playback is not None and not _is_plain_local(self):
+            self.sock = NoSocket(playback, f"{self.host}:{self.port}")
+            if hasattr(self, "is_verified"):
+                self.is_verified = True  # urllib3 would warn of a connection that was not
+            return None
+        setattr(self, _CONNECTING, True)
+        try:
+            return connect(self, *args, **kwargs)
+        finally:
+            self.__dict__.pop(_CONNECTING, None)
 
     return deferred
+
+
+def _is_plain_local(connection: Any) -> bool:
+    """Whether it leads to a server on this machine, as one that waits for its own server to come up expects it.
+
+    Clients that use TLS connect before each request, also before one that a recording answers.
+    """
+    tunnels = getattr(connection, "_tunnel_host", None) is not None
+    return not tunnels and connection.default_port != HTTPS_PORT and is_loopback(connection.host)
 
 
 def _tapped_putrequest(putrequest: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(putrequest)
     def tapped(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        result = putrequest(self, method, url, *args, **kwargs)
         # Forget a request that got no answer: the connection was made anew for this one.
         for name in (_TRACKED, _ADMISSION, _HELD, _FOUND, _RECORDING):
             self.__dict__.pop(name, None)
-        result = putrequest(self, method, url, *args, **kwargs)
-        if (playback := active_playback()) is None:
-            _track(self, method, _absolute(self, url))
-        else:
+        playback = active_playback()
+        if playback is not None:
             setattr(self, _HELD, HeldRequest(playback, method, _absolute(self, url)))
+            return result
+        if isinstance(self.sock, NoSocket):  # it was opened by a test that replayed
+            self.sock.close()
+            self.sock = None
+        _track(self, method, _absolute(self, url))
         return result
 
     return tapped
@@ -122,7 +131,7 @@ def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
         state = self.__dict__
         if (held := state.get(_HELD)) is not None:
             if self.sock is None:
-                self.sock = NoSocket()
+                self.sock = NoSocket(held.playback, f"{self.host}:{self.port}")
             held.write(data)
             if held.is_complete:
                 _settle(self, held)
@@ -222,22 +231,27 @@ def _settle(connection: Any, held: HeldRequest) -> None:
 
     Raises:
         ReplayMiss: no recording answers it, and it must not be sent.
+        SpendingRefused: it could bring the run above its ceiling.
     """
     del connection.__dict__[_HELD]
+    if isinstance(connection.sock, NoSocket):
+        connection.sock.is_asked()
     try:
         found = held.ask()
+        if isinstance(found, dict):
+            setattr(connection, _FOUND, (found, held.method))
+            return
+        _connect_after_all(connection)
+        _track(connection, held.method, held.url)
+        if found is not None:
+            found.is_counted = found.is_counted or _TRACKED in connection.__dict__
+            setattr(connection, _RECORDING, found)
+        for piece in held.pieces():
+            connection.send(piece)
     except BaseException:
+        connection.__dict__.pop(_RECORDING, None)
         connection.close()
         raise
-    if isinstance(found, dict):
-        setattr(connection, _FOUND, (found, held.method))
-        return
-    if found is not None:
-        setattr(connection, _RECORDING, found)
-    _connect_after_all(connection)
-    _track(connection, held.method, held.url)
-    for piece in held.pieces():
-        connection.send(piece)
 
 
 def _connect_after_all(connection: Any) -> None:
@@ -273,10 +287,11 @@ def _take_sent(connection: Any) -> TrackedRequest | None:
 
 
 def _absolute(connection: Any, url: str) -> str:
-    if not url.startswith("/"):
+    if "://" in url.partition("?")[0]:
         return url  # a proxy is told the whole of it
     host = getattr(connection, "_tunnel_host", None) or connection.host
     port = (connection._tunnel_port if getattr(connection, "_tunnel_host", None) else None) or connection.port  # noqa: SLF001
-    scheme = "https" if connection.default_port == 443 else "http"  # noqa: PLR2004 - HTTPS's own number
+    scheme = "https" if connection.default_port == HTTPS_PORT else "http"
     named = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{named}{'' if port == connection.default_port else f':{port}'}{url}"
+    origin = f"{scheme}://{named}{'' if port == connection.default_port else f':{port}'}"
+    return f"{origin}{url if url.startswith('/') else f'/{url}'}"

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pytest_tokenbudget.capture import guard
 from pytest_tokenbudget.capture.http_body import body_of, headers_of, is_complete, split_request
 from pytest_tokenbudget.capture.streams import modernised
+from pytest_tokenbudget.errors import ReplayMiss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,10 @@ class HeldRequest:
         parts = urlsplit(self.url)
         guard.keep_traces_out(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
         written = bytes(self._written)
-        return self.playback.cassette.ask(self.method, self.url, body_of(written), headers_of(written))
+        found: dict[str, Any] | Recording | None = self.playback.cassette.ask(
+            self.method, self.url, body_of(written), headers_of(written)
+        )
+        return found
 
     def pieces(self) -> list[bytes]:
         """What is to be sent: the head, and the body if there is one."""
@@ -70,26 +74,47 @@ def _pieces_of(data: Any) -> Iterator[bytes]:
     if hasattr(data, "read"):
         while block := data.read(_BLOCK):
             yield _encoded(block)
-    elif isinstance(data, bytes | bytearray | memoryview):
-        yield bytes(data)
-    else:
+        return
+    try:
+        view = memoryview(data)
+    except TypeError:
         yield from map(_encoded, data)
+    else:
+        yield view.tobytes()
 
 
 def _encoded(piece: Any) -> bytes:
-    return piece.encode("latin-1") if isinstance(piece, str) else bytes(piece)
+    return piece.encode("latin-1") if isinstance(piece, str) else memoryview(piece).tobytes()
 
 
 class NoSocket:
     """Stands for a connection that is not made yet, and may never be.
 
+    While a test replays, it is an attempt to reach the network until a request is asked for on it.
+
     Attributes:
         timeout: what its client set, in seconds, for the real one; ``...`` where it set none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, playback: Playback, target: str) -> None:
         self.timeout: Any = ...
+        self._playback = playback
+        self._target = target
+        self._attempt = None if playback.live else playback.note_attempt(target)
         self._pair: tuple[socket.socket, socket.socket] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        # Whoever wants more of it would write to the network past the cassette.
+        if not name.startswith("_") and not self._playback.live:
+            self._playback.note_attempt(self._target)
+            raise ReplayMiss(f"{self._target} is out of reach: a test is being replayed")
+        raise AttributeError(name)
+
+    def is_asked(self) -> None:
+        """Note that a request is asked for on it."""
+        if self._attempt is not None:
+            self._playback.forget_attempt(self._attempt)
+            self._attempt = None
 
     def settimeout(self, timeout: float | None) -> None:
         """Keep the timeout for the real socket."""

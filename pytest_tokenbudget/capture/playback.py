@@ -55,8 +55,9 @@ class Playback:
         record: vcrpy's record mode, or ``rewrite``.
         match_on: vcrpy matchers.
         configure: gives the user's ``vcr_config``, when the cassette is opened.
-        since: when the run began, in seconds since the epoch: with ``rewrite``, what was saved after that is this
-            run's own and stays.
+        since: when the run began, in seconds since the epoch.
+        written: the files that this process has written in this run: with ``rewrite``, they are its own and stay.
+        others_since: from when on other processes of the run may have written files, in seconds since the epoch.
         estimates: whether the nearest recording answers a request that has none of its own.
         misses: requests that had no answer.
         estimated: requests that the nearest recording answered.
@@ -69,6 +70,8 @@ class Playback:
     match_on: tuple[str, ...] | None = None
     configure: Callable[[], Mapping[str, Any]] = dict
     since: float = math.inf
+    written: set[Path] = field(default_factory=set)
+    others_since: float = math.inf
     estimates: bool = False
     misses: list[Miss] = field(default_factory=list)
     estimated: list[Miss] = field(default_factory=list)
@@ -149,8 +152,18 @@ class Playback:
 
     def refuse(self, target: str) -> None:
         """Note that the test tried to reach the network past its cassette."""
-        number = 1 + len(self.misses)
-        self.misses.append(Miss(method="", url=target, body=b"", number=number, reason="blocked"))
+        self.note_attempt(target)
+
+    def note_attempt(self, target: str) -> Miss:
+        """Note that the test tried to reach the network, which may turn out to be for a request of its cassette."""
+        attempt = Miss(method="", url=target, body=b"", number=1 + len(self.misses), reason="blocked")
+        self.misses.append(attempt)
+        return attempt
+
+    def forget_attempt(self, attempt: Miss) -> None:
+        """Take back what ``note_attempt`` has noted."""
+        with self._lock:
+            self.misses[:] = [miss for miss in self.misses if miss is not attempt]
 
     def unplayed(self) -> tuple[str, ...]:
         """The recordings that were not asked for, each one line."""

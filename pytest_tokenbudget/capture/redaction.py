@@ -23,7 +23,7 @@ from pytest_tokenbudget.capture.secret_shapes import (
     REDACTED,
     is_stand_in,
 )
-from pytest_tokenbudget.environment import DUMMY
+from pytest_tokenbudget.environment import DUMMY, KEYS, REPLACED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,9 +33,12 @@ if TYPE_CHECKING:
     Note = Callable[[str, str], None]
 
 KEY_VARIABLE = re.compile(
-    r"(?:_API_?KEY|_TOKEN|_SECRET|_KEY|_ACCESS_KEY_ID|_BEARER_TOKEN_\w+|_PASSWORD|_PASSWD|_CREDENTIALS?)$",
+    r"(?:_API_?KEY|_TOKEN|_SECRET|_KEY|_ACCESS_KEY_ID|_ACCESSKEY|_SECRETKEY|_BEARER_TOKEN_\w+|PASSWORD|PASSWD|_PWD|_PAT"
+    r"|_JWT|_CREDENTIALS?)$",
     re.IGNORECASE,
 )
+_KNOWN_KEYS = frozenset((*KEYS, *REPLACED))
+
 MIN_SECRET_LENGTH = 12
 """Shorter values of such variables are words that a prompt may hold."""
 
@@ -140,7 +143,7 @@ def own_values() -> tuple[_Form, ...]:
 def _forms(environment: frozenset[tuple[Any, Any]]) -> tuple[_Form, ...]:
     found = dict.fromkeys(_travelling(DUMMY), "")
     for name, value in sorted((os.fsdecode(name), os.fsdecode(value)) for name, value in environment):
-        if KEY_VARIABLE.search(name) and len(value) >= MIN_SECRET_LENGTH:
+        if (name in _KNOWN_KEYS or KEY_VARIABLE.search(name)) and len(value) >= MIN_SECRET_LENGTH:
             for text in _travelling(value):
                 found.setdefault(text, name)
     return tuple(_Form(text, found[text]) for text in sorted(found, key=lambda text: (-len(text), text)))

@@ -28,7 +28,7 @@ class Observer(Protocol):
     def finish(self, *, complete: bool) -> None:
         """Note that the body has ended, or, where it is not complete, that its client reads no further."""
 
-    def break_off(self, error: Exception) -> None:
+    def break_off(self, error: BaseException) -> None:
         """Note that the connection failed before the body ended."""
 
 
@@ -48,7 +48,7 @@ class Observers:
         for each in self._observers:
             each.finish(complete=complete)
 
-    def break_off(self, error: Exception) -> None:
+    def break_off(self, error: BaseException) -> None:
         """Note that the connection failed before the body ended."""
         for each in self._observers:
             each.break_off(error)
@@ -95,7 +95,9 @@ def _sync_tee(module: ModuleType) -> type:
                 for chunk in self._stream:
                     self._observer.feed(chunk)
                     yield chunk
-            except Exception as error:
+            except GeneratorExit:  # its client reads no further
+                raise
+            except BaseException as error:  # above all a cancelled wait: more would have come
                 self._observer.break_off(error)
                 raise
             self._observer.finish(complete=True)
@@ -123,7 +125,9 @@ def _async_tee(module: ModuleType) -> type:
                 async for chunk in self._stream:
                     self._observer.feed(chunk)
                     yield chunk
-            except Exception as error:
+            except GeneratorExit:  # its client reads no further
+                raise
+            except BaseException as error:  # above all a cancelled wait: more would have come
                 self._observer.break_off(error)
                 raise
             self._observer.finish(complete=True)

@@ -134,7 +134,7 @@ class TrackedRequest:
         call = self._count(counting.count_exchange, self.bill, complete=complete)
         self._pay(call, complete=complete)
 
-    def break_off(self, error: Exception) -> None:  # noqa: ARG002 - that it broke off is all that counts
+    def break_off(self, error: BaseException) -> None:  # noqa: ARG002 - that it broke off is all that counts
         """Count what came before the connection failed."""
         self.finish(complete=False)
 
@@ -209,7 +209,9 @@ class TrackedRequest:
         try:
             return count(self, exchange, bill)
         except Exception as error:  # noqa: BLE001 - capture must not break the test; the ledger says what happened
-            bill.add_incident(f"the answer of {self.url.partition('?')[0]} was not counted: {error!r}")
+            from pytest_tokenbudget.capture.scrub import scrub_url  # noqa: PLC0415 - slow, and needed only here
+
+            bill.add_incident(f"the answer of {scrub_url(self.url).partition('?')[0]} was not counted: {error!r}")
             return None
 
 

@@ -66,8 +66,8 @@ def path(tmp_path):
 def recorded(path):
     """Record answers to a file: ``recorded("a", "b") -> Playback``, saved."""
 
-    def recorded(*asked, mode="once", since=0.0):
-        playback = Playback(path=path, record=mode, since=since)
+    def recorded(*asked, mode="once", others_since=0.0):
+        playback = Playback(path=path, record=mode, others_since=others_since)
         for text in asked:
             playback.cassette.append(request(text), response(f"to {text}"))
         playback.save(whole=True)
@@ -208,18 +208,18 @@ def test_two_who_record_at_once_both_stay(path, recorded):
 def test_rewriting_forgets_what_was_there_before_the_run_only(path, recorded):
     recorded("old")
     os.utime(path, (1, 1))
-    recorded("one", mode="rewrite", since=1000.0)
+    recorded("one", mode="rewrite", others_since=1000.0)
     assert texts(path) == ["one"]
-    recorded("two", mode="rewrite", since=1000.0)
+    recorded("two", mode="rewrite", others_since=1000.0)
     assert texts(path) == ["one", "two"]
-    recorded("three", mode="rewrite", since=float("inf"))
+    recorded("three", mode="rewrite", others_since=float("inf"))
     assert texts(path) == ["three"]
 
 
 def test_rewriting_mends_a_broken_file(path, recorded):
     path.parent.mkdir()
     path.write_text("<<<<<<< HEAD")
-    recorded("new", mode="rewrite", since=float("inf"))
+    recorded("new", mode="rewrite", others_since=float("inf"))
     assert texts(path) == ["new"]
 
 

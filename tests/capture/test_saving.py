@@ -340,7 +340,7 @@ def test_threads_that_record_at_once_lose_nothing_and_double_nothing(path):
 
     def work(name):
         for number in range(5):
-            record(path, f"{name}-{number}", mode=modes[number % 3], since=0.0).save(whole=True)
+            record(path, f"{name}-{number}", mode=modes[number % 3], others_since=0.0).save(whole=True)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in "abcdef"]
     for thread in threads:
