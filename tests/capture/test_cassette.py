@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -214,6 +215,41 @@ def test_rewriting_forgets_what_was_there_before_the_run_only(path, recorded):
     assert texts(path) == ["one", "two"]
     recorded("three", mode="rewrite", others_since=float("inf"))
     assert texts(path) == ["three"]
+
+
+def test_rewriting_forgets_what_another_clock_has_dated_in_the_future(path, recorded):
+    recorded("old")
+    later = time.time() + 7200
+    os.utime(path, (later, later))
+    recorded("new", mode="rewrite", others_since=1000.0)
+    assert texts(path) == ["new"]
+
+
+def test_what_this_process_has_written_is_its_own_whatever_the_clock_says(path):
+    written = set()
+    for text in ("one", "two"):
+        playback = Playback(path=path, record="rewrite", written=written)
+        playback.cassette.append(request(text), response(text))
+        playback.save(whole=True)
+        os.utime(path, (1, 1))
+    assert texts(path) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "match_on", [("method", "uri", "body"), ("method", "path", "query"), ("method", "host", "body")]
+)
+def test_own_matchers_find_what_was_stored_without_its_secrets(tmp_path, match_on):
+    path, key = tmp_path / "x.yaml", "AIza" + "SyA1234567890abcdefghijklmnopqrstuvw"[:35]
+    body = json.dumps({"text": "a", "api_key": key}).encode()
+    asked = Request("POST", f"{URL}?key={key}", body, {"content-type": "application/json"})
+    recorded = Playback(path=path, record="once", match_on=match_on)
+    recorded.cassette.append(asked, response("a"))
+    recorded.save(whole=True)
+    assert key not in path.read_text("utf-8")
+    cassette = Playback(path=path, match_on=match_on).cassette
+    assert cassette.can_play_response_for(asked)
+    assert cassette.play_response(asked)["body"]["string"] == b"a"
+    assert not cassette.can_play_response_for(asked)
 
 
 def test_rewriting_mends_a_broken_file(path, recorded):

@@ -17,6 +17,7 @@ from planted_secrets import KEPT, NAMES, PRIVATE_KEYS, SHAPED, SIGNED_URLS, VAGU
 from pytest_tokenbudget.capture import secret_shapes
 from pytest_tokenbudget.capture.redaction import redact
 from pytest_tokenbudget.capture.scrub import REDACTED, scrub_body, scrub_url
+from pytest_tokenbudget.environment import KEYS, REPLACED
 
 PROSE = "The quick brown fox jumps over the lazy dog, again and again, until the page is full. " * 8
 
@@ -83,6 +84,13 @@ def test_private_keys(kind, escapes):
 def test_words_about_private_keys_stay():
     text = "A file that begins with -----BEGIN PRIVATE KEY----- holds a key, and -----END PRIVATE KEY----- ends it."
     assert redact(text) == text
+
+
+@pytest.mark.parametrize("name", [*KEYS, *REPLACED, "PGPASSWORD", "MY_PAT", "DB_PWD"])
+def test_what_a_key_variable_holds_is_a_secret(monkeypatch, name):
+    value = draw(24)
+    monkeypatch.setenv(name, value)
+    assert redact(f"my key is {value}, and that is all") == f"my key is {REDACTED}, and that is all"
 
 
 VALUES = {"plain": "opaque", "odd": 'o"p\\a\n\tq\\"ue\\', "words": "two words, ä", "long": draw(40), "end": "x\\"}
