@@ -12,6 +12,7 @@ from test_replay import CLIENT, recording
 
 KEY = SHAPED["google"]
 OPAQUE = "opaque-value-of-the-query-17"
+HOOK = "https://hooks.slack.com/services/T01234567/B01234567/" + "abcdefghijklmnop12345678"
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_no_failure_and_no_report_shows_a_secret(pytester, client, run):
         import pytest
         from client import URL, body
 
-        KEY, OPAQUE = {KEY!r}, {OPAQUE!r}
+        KEY, OPAQUE, HOOK = {KEY!r}, {OPAQUE!r}, {HOOK!r}
 
         def ask(text):
             with httpx.Client(trust_env=False) as client:
@@ -168,6 +169,10 @@ def test_no_failure_and_no_report_shows_a_secret(pytester, client, run):
         def test_twice(usage):
             ask("x")
             ask("x")
+
+        def test_path(usage):
+            ask("x")
+            httpx.post(HOOK, json={{}})
         """
     )
     # As an older recorder left them: nothing redacted.
@@ -186,14 +191,14 @@ def test_no_failure_and_no_report_shows_a_secret(pytester, client, run):
     }
     folder = pytester.path / "cassettes" / "test_a"
     folder.mkdir(parents=True)
-    for name in ("test_drift", "test_swallowed", "test_threads", "test_unplayed", "test_twice"):
+    for name in ("test_drift", "test_swallowed", "test_threads", "test_unplayed", "test_twice", "test_path"):
         interactions = [copy.deepcopy(interaction) for _ in range(1 + (name == "test_unplayed"))]
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({"interactions": interactions, "version": 1}), "utf-8")
     result = run(
         "-o", "token_unplayed=fail", "-W", "ignore", "--token-report=term", "--token-report=json", "--token-report=markdown",
         "--junit-xml=junit.xml", "-vv", "--tb=native", "-rA",
     )  # fmt: skip
-    result.assert_outcomes(failed=6)
+    result.assert_outcomes(failed=7)
     said = result.stdout.str() + result.stderr.str()
     assert "request 1 to /v1/chat/completions" in said
     assert "caught: no recording in" in said
@@ -209,3 +214,4 @@ def test_no_failure_and_no_report_shows_a_secret(pytester, client, run):
     for name, text in {"terminal": said, **texts}.items():
         assert KEY not in text.replace(source, ""), name
         assert OPAQUE not in text.replace(source, ""), name
+        assert HOOK.rpartition("/")[2] not in text.replace(source, ""), name
