@@ -23,13 +23,13 @@ _MARKS = {"floor": "", "ours": "@pytest.mark.token_budget(max_cost=1)\n", "recor
 def body(number: int) -> bytes:
     """What langchain-openai sends for a prompt."""
     messages = [{"content": f"Say hello {number}", "role": "user"}]
-    return json.dumps({"messages": messages, "model": MODEL, "stream": False}, separators=(",", ":")).encode()
+    return json.dumps({"model": MODEL, "stream": False, "messages": messages}, separators=(",", ":")).encode()
 
 
 def plain_body(number: int) -> bytes:
     """What the openai client sends for the same prompt."""
     messages = [{"role": "user", "content": f"Say hello {number}"}]
-    return json.dumps({"messages": messages, "model": MODEL}, separators=(",", ":")).encode()
+    return json.dumps({"model": MODEL, "messages": messages}, separators=(",", ":")).encode()
 
 
 def answer(number: int | str) -> str:

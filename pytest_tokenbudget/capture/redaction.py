@@ -26,7 +26,7 @@ from pytest_tokenbudget.capture.secret_shapes import (
 from pytest_tokenbudget.environment import DUMMY, KEYS, REPLACED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pytest_tokenbudget.capture.secret_shapes import Rule
 
@@ -135,15 +135,21 @@ def own_values() -> tuple[_Form, ...]:
     recorded one.
     """
     # Its own mapping decodes every value at each look; the one below it is the environment as the system has it.
-    raw = getattr(os.environ, "_data", None)
-    return _forms(frozenset((os.environ if raw is None else raw).items()))
+    raw: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
+    return _forms(frozenset((name, value) for name, value in raw.items() if _is_key(name)))
+
+
+@lru_cache(maxsize=4096)
+def _is_key(name: bytes | str) -> bool:
+    text = os.fsdecode(name)
+    return text in _KNOWN_KEYS or KEY_VARIABLE.search(text) is not None
 
 
 @lru_cache(maxsize=4)
-def _forms(environment: frozenset[tuple[Any, Any]]) -> tuple[_Form, ...]:
+def _forms(keys: frozenset[tuple[Any, Any]]) -> tuple[_Form, ...]:
     found = dict.fromkeys(_travelling(DUMMY), "")
-    for name, value in sorted((os.fsdecode(name), os.fsdecode(value)) for name, value in environment):
-        if (name in _KNOWN_KEYS or KEY_VARIABLE.search(name)) and len(value) >= MIN_SECRET_LENGTH:
+    for name, value in sorted((os.fsdecode(name), os.fsdecode(value)) for name, value in keys):
+        if len(value) >= MIN_SECRET_LENGTH:
             for text in _travelling(value):
                 found.setdefault(text, name)
     return tuple(_Form(text, found[text]) for text in sorted(found, key=lambda text: (-len(text), text)))
