@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -59,6 +60,21 @@ QUIET = {"LANGSMITH_TRACING": "false", "LANGCHAIN_TRACING_V2": "false", "LANGSMI
 _ALWAYS = {**dict.fromkeys(KEYS, DUMMY), **QUIET}
 _MAYBE = {**dict.fromkeys(REPLACED, DUMMY), **dict.fromkeys(WITHOUT)}
 
+
+def _raw() -> Mapping[Any, object]:
+    """The environment as the system has it; ``os.environ`` encodes and decodes at each look."""
+    raw: Mapping[Any, object] = getattr(os.environ, "_data", os.environ)
+    return raw
+
+
+@cache
+def _key(name: str) -> Any:
+    """How the system spells a name."""
+    return os.environ.encodekey(name) if _raw() is not os.environ else name
+
+
+_MAYBE_BY_KEY = {_key(name): name for name in _MAYBE}
+
 _outside: dict[str, str | None] = {}
 """What the variables that are held now go back to when nothing is replayed any more."""
 
@@ -75,7 +91,8 @@ def replayed_environment(changes: dict[str, str | None] | None = None) -> Iterat
             holds outside of replayed tests until it is torn down, and inside there are dummies. Without it, the block
             is a test's: what it leaves where there was nothing is its own affair, all else is put back.
     """
-    values = _ALWAYS | {name: _MAYBE[name] for name in _MAYBE.keys() & set(os.environ)}
+    there = _raw().keys() & _MAYBE_BY_KEY.keys()
+    values = _ALWAYS | {name: _MAYBE[name] for name in map(_MAYBE_BY_KEY.__getitem__, there)}
     if changes is not None:
         values = {**dict.fromkeys(_MAYBE), **values}  # it may set what nobody has set so far
     with _held(values, changes):
@@ -141,8 +158,8 @@ def _note_changes(values: Values, now: Values, changes: dict[str, str | None]) -
 
 
 def _read(names: Iterable[str]) -> dict[str, str | None]:
-    there = set(os.environ)  # to ask for each that is not there takes longer
-    return {name: os.environ.get(name) if name in there else None for name in names}
+    there = _raw()  # to ask os.environ for each that is not there takes longer
+    return {name: os.environ[name] if _key(name) in there else None for name in names}
 
 
 def _set(name: str, now: str | None, value: str | None) -> None:

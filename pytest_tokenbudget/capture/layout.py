@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -139,7 +140,7 @@ def check_inside(path: Path, home: Path) -> None:
         ValueError: it does.
     """
     try:
-        inside = path.resolve().is_relative_to(home.resolve())
+        inside = _leads_into(path, home) if path.is_symlink() else _folder_leads_into(path.parent, home)
     except (OSError, RuntimeError) as error:  # links that lead in a circle
         raise ValueError(f"{path} can't be followed: {error}") from None
     if not inside:
@@ -152,3 +153,11 @@ def _is_plain(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return name.isprintable() and name.partition(".")[0].casefold() not in RESERVED
+
+
+def _leads_into(path: Path, home: Path) -> bool:
+    return path.resolve().is_relative_to(home.resolve())
+
+
+_folder_leads_into = lru_cache(maxsize=256)(_leads_into)
+"""Asked for each test, of the few folders of its cassettes."""
