@@ -200,13 +200,17 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
 
 
 def _explained_by_time(run: Run, model: str, usage: Usage | None, traces: Traces) -> bool:
+    if not traces.all:
+        return False
     during = [*takewhile(lambda seen: seen.started >= run.started, reversed(traces.all))]
     names = {run.model, model} - {""}
     if any(names & seen.models for seen in during):
         return True
     # A thread without context may have asked for it: then one answer, or all of them, used what the run reports.
     stray = [seen.call.usage for seen in during if not seen.has_run and seen.call.usage is not None]
-    return usage is not None and any(
+    if usage is None or not stray:
+        return False
+    return any(
         (each.input_tokens, each.output_tokens) == (usage.input_tokens, usage.output_tokens)
         for each in (*stray, Usage.sum(stray))
     )
@@ -222,7 +226,9 @@ def _charge(call: ModelCall) -> None:
 
 
 def _traces_of(bill: Billing) -> Traces:
-    return _traces.setdefault(bill.ledgers[0], Traces())
+    ledger = bill.ledgers[0]
+    traces = _traces.get(ledger)
+    return _traces.setdefault(ledger, Traces()) if traces is None else traces
 
 
 def _measure(reading: Reading, tracked: TrackedRequest) -> ModelCall:

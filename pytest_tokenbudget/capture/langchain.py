@@ -230,6 +230,8 @@ def _usage_of(reported: Any) -> Usage | None:
 
 
 def _first(details: Any, *names: str) -> Any:
-    if not isinstance(details, dict):
-        return 0
-    return next((value for name in names if (value := details.get(name)) is not None), 0)
+    if details and isinstance(details, dict):
+        for name in names:
+            if (value := details.get(name)) is not None:
+                return value
+    return 0
