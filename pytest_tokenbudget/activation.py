@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_tokenbudget.admission import LATE, LEFTOVER
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from decimal import Decimal
@@ -89,6 +87,7 @@ class Activation:
         left = self._gate.drain_shared()
         if self._extent is not None and hasattr(self._config, "workeroutput"):
             from pytest_tokenbudget.extent import DESELECTED  # noqa: PLC0415 - it is loaded by now
+            from pytest_tokenbudget.record import LATE, LEFTOVER  # noqa: PLC0415 - likewise
 
             self._config.workeroutput[LEFTOVER] = [record.to_dict() for record in left]
             self._config.workeroutput[LATE] = late

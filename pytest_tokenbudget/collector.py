@@ -12,13 +12,12 @@ import pytest
 
 from pytest_tokenbudget import __version__
 from pytest_tokenbudget import baseline as baselines
-from pytest_tokenbudget.admission import LATE, LEFTOVER, RECORD_ATTRIBUTE
 from pytest_tokenbudget.budget import judge_total
 from pytest_tokenbudget.delivery import Delivery
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.extent import DESELECTED, Extent, narrowed_by, outside
 from pytest_tokenbudget.late import spool_path, unspool
-from pytest_tokenbudget.record import SharedRecord, UsageRecord
+from pytest_tokenbudget.record import LATE, LEFTOVER, RECORD_ATTRIBUTE, SharedRecord, UsageRecord
 from pytest_tokenbudget.spending import Spending
 
 if TYPE_CHECKING:

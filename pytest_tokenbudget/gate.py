@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_tokenbudget.admission import RECORD_ATTRIBUTE, asks
 from pytest_tokenbudget.budget import REFUSED, UNANSWERED, Budget
 from pytest_tokenbudget.capture import attach
 from pytest_tokenbudget.capture.ward import await_left_behind
@@ -18,6 +17,7 @@ from pytest_tokenbudget.late import PATIENCE_SECONDS, LateAttempts
 from pytest_tokenbudget.ledger import Billing, Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import MarkerSettings, read_markers
 from pytest_tokenbudget.neighbours import untracked
+from pytest_tokenbudget.options import asks
 from pytest_tokenbudget.playbacks import (
     Missed,
     Playbacks,
@@ -28,7 +28,7 @@ from pytest_tokenbudget.playbacks import (
     save,
     take_misses,
 )
-from pytest_tokenbudget.record import SharedRecord, UsageRecord
+from pytest_tokenbudget.record import RECORD_ATTRIBUTE, SharedRecord, UsageRecord
 from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_tokenbudget.admission import BUDGET, CASSETTE, meant_by
 from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.misspelling import meant_by
+from pytest_tokenbudget.options import BUDGET, CASSETTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

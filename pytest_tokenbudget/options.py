@@ -1,16 +1,21 @@
-"""Every option, ini key and marker: the one table behind the parser, the help and the docs.
+"""Every option, ini key and marker: the one table behind the parser, the help and the docs; and which tests ask.
 
-pytest loads this module in every run, so it holds plain data and imports nothing.
+pytest loads this module in every run, and asks it of every test, so it holds plain data and imports nothing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pytest
+
+BUDGET = "token_budget"
+CASSETTE = "token_cassette"
+FIXTURE_HOME = "pytest_tokenbudget.plugin"
 
 DEFAULT_BASELINE = "token-baseline.json"
 
@@ -229,3 +234,29 @@ def ini_keys(config: pytest.Config) -> Mapping[str, object]:
     # pytest has no public way to ask which keys a file sets; 9 renamed the mapping and deprecates the old name.
     table: Mapping[str, object] = config._inicfg if hasattr(config, "_inicfg") else config.inicfg  # noqa: SLF001
     return table
+
+
+def asks(item: pytest.Item) -> bool:
+    """Whether a test has a marker of ours, even a misspelt one, or wants its usage."""
+    if "usage" in getattr(item, "fixturenames", ()) and wants_usage(item):
+        return True
+    return any(_is_ours(mark.name) for mark in item.iter_markers())
+
+
+def wants_usage(item: pytest.Item) -> bool:
+    """Whether a test asks for our fixture; a parameter or a fixture of its own may have the same name."""
+    info: Any = getattr(item, "_fixtureinfo", None)
+    definitions: Any = None if info is None else info.name2fixturedefs.get("usage")
+    return bool(definitions) and definitions[-1].func.__module__ == FIXTURE_HOME
+
+
+@lru_cache(maxsize=1024)
+def _is_ours(name: str) -> bool:
+    if name in (BUDGET, CASSETTE):
+        return True
+    # Two typing errors take two letters away at the most.
+    if min(len(set(ours) - set(name)) for ours in (BUDGET, CASSETTE)) > 2:  # noqa: PLR2004
+        return False
+    from pytest_tokenbudget.misspelling import meant_by  # noqa: PLC0415 - only for names that look like ours
+
+    return meant_by(name) is not None

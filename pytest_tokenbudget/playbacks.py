@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pytest_tokenbudget.admission import CASSETTE, MADE, asks, wants_usage
 from pytest_tokenbudget.capture.layout import (
     CaseName,
     check_inside,
@@ -28,6 +27,8 @@ from pytest_tokenbudget.environment import recorded_environment, replayed_enviro
 from pytest_tokenbudget.errors import CassetteError, ConfigurationError
 from pytest_tokenbudget.markers import read_markers
 from pytest_tokenbudget.neighbours import NO_CONFIG, has_own_cassette
+from pytest_tokenbudget.options import CASSETTE, asks, wants_usage
+from pytest_tokenbudget.plugin import MADE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

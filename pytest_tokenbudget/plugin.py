@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_tokenbudget.admission import MADE, asks
-from pytest_tokenbudget.options import DEFAULT_BASELINE, MARKERS, OPTIONS, add_options, ini_keys
+from pytest_tokenbudget.options import DEFAULT_BASELINE, MARKERS, OPTIONS, add_options, asks, ini_keys
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from pytest_tokenbudget.activation import Activation
     from pytest_tokenbudget.tracking import UsageTracker
+
+
+MADE: pytest.StashKey[dict[Path, list[pytest.Item]]] = pytest.StashKey()
+"""The tests that each module made, those included that nobody selected: their names tell which cassette is whose."""
 
 
 @atexit.register

@@ -21,6 +21,16 @@ Outcome = Literal["passed", "failed", "error", "skipped", "xfailed", "xpassed"]
 BaselineStatus = Literal["new", "within", "over", "improved"]
 
 
+RECORD_ATTRIBUTE = "token_budget"
+"""The attribute of a test's teardown report that carries its record, as plain data, from worker to controller."""
+
+LEFTOVER = "token_budget_shared"
+"""The key of xdist's worker output that carries what was used after the last test."""
+
+LATE = "token_budget_late"
+"""The key of xdist's worker output that carries what replayed tests tried after the last test."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
     """The sum of some calls.

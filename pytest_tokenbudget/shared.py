@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_tokenbudget.admission import asks
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.ledger import Ledger
+from pytest_tokenbudget.options import asks
 from pytest_tokenbudget.playbacks import (
     Missed,
     describe_age,

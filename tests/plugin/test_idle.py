@@ -141,7 +141,7 @@ def test_a_run_without_us_loads_as_much(pytester, loaded):
     _, without = loaded("-p", "no:pytest_tokenbudget")
     ours = {name for name in with_us if name.startswith("pytest_tokenbudget")}
     assert not any(name.startswith("pytest_tokenbudget") for name in without)
-    front = {f"pytest_tokenbudget{each}" for each in ("", ".plugin", ".options", ".admission", ".version")}
+    front = {f"pytest_tokenbudget{each}" for each in ("", ".plugin", ".options", ".version")}
     if not any("xdist.dsession" in name for name in with_us):
         assert ours <= front
     assert {name.partition(".")[0] for name in with_us - without - ours} <= STANDARD
