@@ -2,7 +2,7 @@
 
 It takes the first tests as a warm-up, measures the ones after, and leaves the process. Under valgrind it switches the
 counting on only for these, so that slow imports cost no time; ``os.getloadavg`` is nothing but a C function whose
-calls callgrind can see. Without valgrind it prints the CPU seconds.
+calls callgrind can see.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import time
 
 WARM = int(os.environ.get("MARKS_WARM", "0"))
 COUNTED = int(os.environ.get("MARKS_COUNTED", "0"))
-UNDER_VALGRIND = "MARKS_VALGRIND" in os.environ
 SETTLE = 2
 """Tests between the switch and the first mark: what was translated anew has run."""
 
-_state = {"tests": 0, "began": 0.0}
+_state = {"tests": 0}
 
 
 def pytest_runtest_logreport(report):
@@ -29,15 +28,12 @@ def pytest_runtest_logreport(report):
 
 def pytest_runtest_logfinish():
     _state["tests"] += 1
-    if _state["tests"] == WARM and UNDER_VALGRIND:
+    if _state["tests"] == WARM:
         control = subprocess.Popen(["callgrind_control", "-i", "on", str(os.getpid())], stdout=subprocess.DEVNULL)
         while control.poll() is None:
             time.sleep(0.005)  # valgrind obeys only while the process runs
     if _state["tests"] == WARM + SETTLE:
         os.getloadavg()
-        _state["began"] = time.process_time()
     if _state["tests"] == WARM + SETTLE + COUNTED:
-        seconds = time.process_time() - _state["began"]
         os.getloadavg()
-        print(f"\nCPU seconds: {seconds}", flush=True)
         os._exit(0)

@@ -22,7 +22,6 @@ WARM = 6
 _TOTALS = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
 _FINE = (0, 5)
 """The exit status of pytest where all passed, and where there was no test, as asked."""
-_SECONDS = re.compile(r"^CPU seconds: (\S+)", re.MULTILINE)
 
 
 def has_valgrind() -> bool:
@@ -53,18 +52,11 @@ def count_per_test(python: str, arguments: list[str], folder: Path, tests: int) 
         folder: of the suite, which has ``tests_needed(tests)`` tests.
         tests: how many to count.
     """
-    marks = {"MARKS_WARM": str(WARM), "MARKS_COUNTED": str(tests), "MARKS_VALGRIND": "1"}
+    marks = {"MARKS_WARM": str(WARM), "MARKS_COUNTED": str(tests)}
     with tempfile.TemporaryDirectory() as out:
         valgrind = [*_callgrind(out), "--instr-atstart=no", "--dump-before=getloadavg"]
         _run([*valgrind, python, "-m", "pytest", "-p", "marks", *arguments], folder, marks)
         return _total(Path(out) / "callgrind.2") / tests
-
-
-def time_per_test(python: str, arguments: list[str], folder: Path, tests: int) -> float:
-    """CPU seconds of one test, likewise."""
-    marks = {"MARKS_WARM": str(WARM), "MARKS_COUNTED": str(tests)}
-    out = _run([python, "-m", "pytest", "-s", "-p", "marks", *arguments], folder, marks)
-    return float(_SECONDS.findall(out)[-1]) / tests
 
 
 def tests_needed(tests: int) -> int:
