@@ -418,6 +418,7 @@ _is_loopback = lru_cache(maxsize=256)(guard.is_loopback)
 
 def _is_local_traffic(request: Request) -> bool:
     """Talk with a server of the test's own, or with LangSmith, which is no model: it is not recorded."""
+    if wire.recognise(request.method, request.uri):
+        return False
     host = request.host or ""
-    local = _is_loopback(host) or is_tracing_host(host, request.port)
-    return local and not wire.recognise(request.method, request.uri)
+    return _is_loopback(host) or is_tracing_host(host, request.port)

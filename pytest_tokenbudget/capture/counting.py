@@ -41,6 +41,7 @@ class Seen:
         call: its call in the ledger.
         has_run: whether it is known which run it was sent for.
         stood_in: whether the answer was recorded for another request, so that a callback reports that one's usage.
+        ended: when its answer was counted, on the same clock.
     """
 
     started: float
@@ -48,6 +49,7 @@ class Seen:
     call: ModelCall
     has_run: bool
     stood_in: bool = False
+    ended: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -202,7 +204,9 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
 def _explained_by_time(run: Run, model: str, usage: Usage | None, traces: Traces) -> bool:
     if not traces.all:
         return False
-    during = [*takewhile(lambda seen: seen.started >= run.started, reversed(traces.all))]
+    # They stand in the order in which they ended; one that began before may have ended later.
+    since = takewhile(lambda seen: seen.ended >= run.started, reversed(traces.all))
+    during = [seen for seen in since if seen.started >= run.started]
     names = {run.model, model} - {""}
     if any(names & seen.models for seen in during):
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import unicodedata
 from collections import Counter
 from functools import lru_cache
@@ -140,7 +141,9 @@ def check_inside(path: Path, home: Path) -> None:
         ValueError: it does.
     """
     try:
-        inside = _leads_into(path, home) if path.is_symlink() else _folder_leads_into(path.parent, home)
+        # What can't be looked at is found out when it is opened.
+        is_link = os.path.islink(path)  # noqa: PTH114 - the path's own method raises then
+        inside = _leads_into(path, home) if is_link else _folder_leads_into(path.parent, home)
     except (OSError, RuntimeError) as error:  # links that lead in a circle
         raise ValueError(f"{path} can't be followed: {error}") from None
     if not inside:

@@ -6,7 +6,9 @@ import asyncio
 import gc
 import operator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Annotated, TypedDict
+from uuid import uuid4
 
 import openai
 import pytest
@@ -27,6 +29,8 @@ from truth import GREETING, assert_billed
 
 from pytest_tokenbudget import UnmeasuredUsageError, ledger, track_usage
 from pytest_tokenbudget.capture import counting
+from pytest_tokenbudget.ledger import Billing, Ledger
+from pytest_tokenbudget.usage import ModelCall, Usage
 
 pytestmark = [
     # langchain-openai adds token counts up, and warns of those that an answer leaves out.
@@ -563,3 +567,14 @@ def test_nested_blocks_leave_nothing_behind(server, chat):
         assert (outer.requests, inner.requests) == (1, 1)
     manager = CallbackManager.configure()
     assert sum("pytest_tokenbudget" in type(handler).__module__ for handler in manager.handlers) == 1
+
+
+def test_a_request_that_began_before_the_run_and_ended_after_its_own_hides_it_not():
+    """Of requests at the same time, the order of their ends is not that of their starts."""
+    call = ModelCall(model="mine", usage=Usage(input_tokens=3, output_tokens=4))
+    run = counting.Run(uuid4(), Billing((Ledger("x"),)), "mine", "", started=10.0)
+    own = counting.Seen(11.0, frozenset({"mine"}), call, has_run=False, ended=12.0)
+    other = counting.Seen(9.0, frozenset({"other"}), replace(call, model="other"), has_run=False, ended=13.0)
+    earlier = counting.Seen(8.0, frozenset({"mine"}), call, has_run=False, ended=8.5)
+    assert counting._explained_by_time(run, "mine", call.usage, counting.Traces(all=[earlier, own, other]))
+    assert not counting._explained_by_time(run, "mine", None, counting.Traces(all=[earlier, other]))
