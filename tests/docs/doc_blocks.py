@@ -158,12 +158,12 @@ def write_file(block: Block, folder: Path) -> None:
     path.write_text(block.text, encoding="utf-8")
 
 
-def run_command(block: Block, pytester: pytest.Pytester) -> list[str]:
+def run_command(block: Block, pytester: pytest.Pytester, python: str) -> list[str]:
     """Run the command of a block in the project's folder, and return the lines that it prints."""
     assert block.command is not None
     program, *arguments = block.command
     if program == "pytest":
-        return pytester.runpytest_subprocess(*QUIET, *arguments, timeout=120).outlines
+        return pytester.run(python, "-mpytest", *QUIET, *arguments, timeout=120).outlines
     if program == "tokenbudget":
         return pytester.run(sys.executable, "-m", "pytest_tokenbudget", *arguments, timeout=60).outlines
     if program == "cat":

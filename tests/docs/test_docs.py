@@ -49,7 +49,7 @@ def _surroundings(monkeypatch):
 
 
 @pytest.mark.parametrize("name", PROJECTS)
-def test_an_example_prints_what_its_page_shows(name, pytester, monkeypatch):
+def test_an_example_prints_what_its_page_shows(name, pytester, python, monkeypatch):
     blocks = PROJECTS[name]
     for variable, value in SENDING.get(name, {}).items():
         monkeypatch.setenv(variable, value)
@@ -57,7 +57,7 @@ def test_an_example_prints_what_its_page_shows(name, pytester, monkeypatch):
     commands = [block for block in blocks if block.command]
     for block in commands:
         assert block.output, f"{block.where} shows no output"
-        check_lines(block.output, run_command(block, pytester), block.where)
+        check_lines(block.output, run_command(block, pytester, python), block.where)
 
 
 def test_a_line_that_was_not_printed_is_noticed():

@@ -26,15 +26,15 @@ def example(pytester, monkeypatch):
     return pytester
 
 
-def test_the_example_prints_the_output(example):
-    check_lines(OUTPUT.output, run_command(OUTPUT, example), "README.md")
+def test_the_example_prints_the_output(example, python):
+    check_lines(OUTPUT.output, run_command(OUTPUT, example, python), "README.md")
 
 
-def test_a_longer_prompt_prints_the_drift(example):
+def test_a_longer_prompt_prints_the_drift(example, python):
     test = example.path / "test_jokes.py"
     changed = test.read_text(encoding="utf-8").replace('"Tell me a joke"', '"You are a comedian. Tell me a joke"')
     test.write_text(changed, encoding="utf-8")
-    check_lines(DRIFT.text.splitlines(), run_command(OUTPUT, example), "README.md")
+    check_lines(DRIFT.text.splitlines(), run_command(OUTPUT, example, python), "README.md")
 
 
 def test_the_second_example_names_the_limits_and_the_attributes():

@@ -8,14 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from functools import cache
-from pathlib import Path
 
 import pytest
 from model_server import ModelServer
 from neighbours import without_all_but
-from warm_python import WarmPython
 
 
 @pytest.fixture(autouse=True)
@@ -29,18 +26,6 @@ def _as_at_a_desk(monkeypatch):
 def spread(request):
     """The arguments that spread an inner run; empty for a run in one process."""
     return request.param
-
-
-@pytest.fixture(scope="session")
-def warm():
-    with tempfile.TemporaryDirectory() as folder, WarmPython(Path(folder)) as warm:
-        yield warm
-
-
-@pytest.fixture
-def python(warm):
-    """The Python of inner runs; a module whose tests look at what is imported has a cold one."""
-    return warm.executable
 
 
 @pytest.fixture
