@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import ModuleType
 
-    from pytest_tokenbudget.capture.cassette import Recording
+    from pytest_tokenbudget.capture.recording import Recording
     from pytest_tokenbudget.capture.streams import Observer
     from pytest_tokenbudget.capture.tracked_request import TrackedRequest
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
 
-    from pytest_tokenbudget.capture.cassette import Recording
+    from pytest_tokenbudget.capture.recording import Recording
     from pytest_tokenbudget.capture.tracked_request import TrackedRequest
 
 HTTPS_PORT = 443

@@ -19,8 +19,8 @@ from pytest_tokenbudget.errors import ReplayMiss
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_tokenbudget.capture.cassette import Recording
     from pytest_tokenbudget.capture.playback import Playback
+    from pytest_tokenbudget.capture.recording import Recording
 
 _BLOCK = 65_536
 

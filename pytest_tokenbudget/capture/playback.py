@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from pytest_tokenbudget.capture.cassette import Recording, TokenCassette
+    from pytest_tokenbudget.capture.cassette import TokenCassette
+    from pytest_tokenbudget.capture.recording import Recording
 
 DEFAULT_MATCH = ("method", "scheme", "host", "port", "path", "query", "body")
 
