@@ -61,16 +61,16 @@ _ALWAYS = {**dict.fromkeys(KEYS, DUMMY), **QUIET}
 _MAYBE = {**dict.fromkeys(REPLACED, DUMMY), **dict.fromkeys(WITHOUT)}
 
 
-def _raw() -> Mapping[Any, object]:
+def raw_environment() -> Mapping[Any, Any]:
     """The environment as the system has it; ``os.environ`` encodes and decodes at each look."""
-    raw: Mapping[Any, object] = getattr(os.environ, "_data", os.environ)
+    raw: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
     return raw
 
 
 @cache
 def _key(name: str) -> Any:
     """How the system spells a name."""
-    return os.environ.encodekey(name) if _raw() is not os.environ else name
+    return os.environ.encodekey(name) if raw_environment() is not os.environ else name
 
 
 _MAYBE_BY_KEY = {_key(name): name for name in _MAYBE}
@@ -91,7 +91,7 @@ def replayed_environment(changes: dict[str, str | None] | None = None) -> Iterat
             holds outside of replayed tests until it is torn down, and inside there are dummies. Without it, the block
             is a test's: what it leaves where there was nothing is its own affair, all else is put back.
     """
-    there = _raw().keys() & _MAYBE_BY_KEY.keys()
+    there = raw_environment().keys() & _MAYBE_BY_KEY.keys()
     values = _ALWAYS | {name: _MAYBE[name] for name in map(_MAYBE_BY_KEY.__getitem__, there)}
     if changes is not None:
         values = {**dict.fromkeys(_MAYBE), **values}  # it may set what nobody has set so far
@@ -158,7 +158,7 @@ def _note_changes(values: Values, now: Values, changes: dict[str, str | None]) -
 
 
 def _read(names: Iterable[str]) -> dict[str, str | None]:
-    there = _raw()  # to ask os.environ for each that is not there takes longer
+    there = raw_environment()  # to ask os.environ for each that is not there takes longer
     return {name: os.environ[name] if _key(name) in there else None for name in names}
 
 

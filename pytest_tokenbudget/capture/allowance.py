@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from pytest_tokenbudget.capture.scrub import scrub_url
+from pytest_tokenbudget.capture.scrub import scrub_path
 from pytest_tokenbudget.capture.worst_case import UnknownCostError, find_worst_case
 from pytest_tokenbudget.errors import SpendingRefused, UnmeasuredUsageError, UnpricedModelError
 from pytest_tokenbudget.spending import AccountError, CeilingReached
@@ -28,8 +27,7 @@ def hold(request: TrackedRequest, account: Account, book: PriceBook) -> Hold | N
         SpendingRefused: it could pass the ceiling, or nobody can tell. The ledger that it would be billed to knows,
             so that its test fails whatever its code makes of this.
     """
-    path = urlsplit(scrub_url(request.url)).path or "/"
-    subject = f"{request.bill.ledgers[0].name}: the request to {path} was not sent: "
+    subject = f"{request.bill.ledgers[0].name}: the request to {scrub_path(request.url)} was not sent: "
     try:
         worst = find_worst_case(request.method, request.url, request.request_body, book)
         if worst is None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import functools
 import threading
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vcr import VCR
@@ -22,11 +21,7 @@ from pytest_tokenbudget.capture.cassette_tap import tap
 from pytest_tokenbudget.capture.playback import DEFAULT_MATCH, Miss
 from pytest_tokenbudget.capture.recording import Recording
 from pytest_tokenbudget.capture.request_index import Index, body_bytes, exact_key, request_key
-from pytest_tokenbudget.capture.scrub import (
-    scrub_request,
-    scrub_response,
-    scrub_url,
-)
+from pytest_tokenbudget.capture.scrub import scrub_request, scrub_response, scrub_url
 from pytest_tokenbudget.capture.tracing import is_tracing_host
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 
@@ -94,7 +89,7 @@ _READ_IN_REPLAY = ("content-type", "content-encoding")
 def _fails_closed(method: Callable[..., Any]) -> Callable[..., Any]:
     """Let the test fail for what goes wrong in here, whatever its code makes of the exception."""
 
-    @functools.wraps(method)
+    @wraps(method)
     def closed(self: TokenCassette, *args: Any) -> Any:
         try:
             return method(self, *args)

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from pytest_tokenbudget.capture import wire
 from pytest_tokenbudget.capture.estimate import count_prompt
 from pytest_tokenbudget.capture.request_index import body_bytes
-from pytest_tokenbudget.capture.scrub import scrub_url
+from pytest_tokenbudget.capture.scrub import scrub_path
 from pytest_tokenbudget.capture.wire.exchange import Exchange
 from pytest_tokenbudget.usage import ModelCall, Usage
 
@@ -56,7 +56,7 @@ def describe_misses(
     )
     lines: dict[str, None] = {}
     for miss in misses:
-        where = urlsplit(scrub_url(miss.url)).path or "/"
+        where = scrub_path(miss.url)
         if miss.reason == "missing":
             subject = nodeid or playback.path.stem
             line = f"{subject} has no recording: {path} does not exist; record it with: {command}once"

@@ -11,6 +11,7 @@ is noted as it is taken, never before.
 from __future__ import annotations
 
 import functools
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture.guard import is_loopback
@@ -22,7 +23,7 @@ from pytest_tokenbudget.capture.tracked_request import begin_live, has_ceiling
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import ModuleType
 
     from pytest_tokenbudget.capture.recording import Recording
@@ -78,13 +79,20 @@ def _deferred_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
             if hasattr(self, "is_verified"):
                 self.is_verified = True  # urllib3 would warn of a connection that was not
             return None
-        setattr(self, _CONNECTING, True)
-        try:
+        with _connecting(self):
             return connect(self, *args, **kwargs)
-        finally:
-            self.__dict__.pop(_CONNECTING, None)
 
     return deferred
+
+
+@contextmanager
+def _connecting(connection: Any) -> Iterator[None]:
+    """Let what it does to connect reach the server, and be no request."""
+    setattr(connection, _CONNECTING, True)
+    try:
+        yield
+    finally:
+        connection.__dict__.pop(_CONNECTING, None)
 
 
 def _is_plain_local(connection: Any) -> bool:
@@ -260,11 +268,8 @@ def _connect_after_all(connection: Any) -> None:
         return
     placeholder.close()
     connection.sock = None
-    setattr(connection, _CONNECTING, True)
-    try:
+    with _connecting(connection):
         connection.connect()
-    finally:
-        connection.__dict__.pop(_CONNECTING, None)
     if placeholder.timeout is not ...:
         connection.sock.settimeout(placeholder.timeout)
 

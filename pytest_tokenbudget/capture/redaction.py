@@ -23,10 +23,10 @@ from pytest_tokenbudget.capture.secret_shapes import (
     REDACTED,
     is_stand_in,
 )
-from pytest_tokenbudget.environment import DUMMY, KEYS, REPLACED
+from pytest_tokenbudget.environment import DUMMY, KEYS, REPLACED, raw_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from pytest_tokenbudget.capture.secret_shapes import Rule
 
@@ -134,9 +134,7 @@ def own_values() -> tuple[_Form, ...]:
     The dummy that stands for them in a replayed test is one of them, so that a replayed request looks like the
     recorded one.
     """
-    # Its own mapping decodes every value at each look; the one below it is the environment as the system has it.
-    raw: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
-    return _forms(frozenset((name, value) for name, value in raw.items() if _is_key(name)))
+    return _forms(frozenset((name, value) for name, value in raw_environment().items() if _is_key(name)))
 
 
 @lru_cache(maxsize=4096)

@@ -69,6 +69,11 @@ def scrub_response(response: dict[str, Any]) -> dict[str, Any]:
     return {**response, "headers": kept, "body": body}
 
 
+def scrub_path(url: str) -> str:
+    """A URL's path without secrets, for a message."""
+    return urlsplit(scrub_url(url)).path or "/"
+
+
 def scrub_url(url: str, *, note: Note | None = None) -> str:
     """The URL without secrets: in its query by their names, and anywhere by what they look like."""
     try:

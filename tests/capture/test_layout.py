@@ -98,9 +98,11 @@ def test_names_that_only_look_like_devices_are_theirs(name):
 
 
 def test_cassettes_lie_beside_the_test_or_in_the_folder_of_the_ini_file():
-    module = Path("/root/tests/unit/test_a.py")
-    assert module_folder(module, None, Path("/root")) == Path("/root/tests/unit/cassettes/test_a")
-    assert module_folder(module, Path("/root/recorded"), Path("/root")) == Path("/root/recorded/tests/unit/test_a")
+    module = Path("/project/tests/unit/test_a.py")
+    assert module_folder(module, None, Path("/project")) == Path("/project/tests/unit/cassettes/test_a")
+    assert module_folder(module, Path("/project/recorded"), Path("/project")) == Path(
+        "/project/recorded/tests/unit/test_a"
+    )
     assert module_folder(module, Path("/recorded"), Path("/elsewhere")) == Path("/recorded/test_a")
 
 

@@ -182,7 +182,7 @@ def test_a_baseline_that_is_new_is_no_news():
     assert lines(old, new) == ["no change"]
 
 
-@pytest.mark.parametrize("root", ["/builds/work/a/", "C:\\a\\"])
+@pytest.mark.parametrize("root", ["/builds/team/a/", "C:\\a\\"])
 def test_where_a_checkout_lies_makes_no_difference(root):
     old = summary(used("t"), prices={**PRICES, "overrides": ["/builds/b/prices.toml"]})
     new = summary(used("t"), prices={**PRICES, "overrides": [root + "prices.toml"]})

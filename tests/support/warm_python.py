@@ -23,7 +23,6 @@ import runpy
 import selectors
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -219,7 +218,7 @@ def _receive_files(client: socket.socket) -> tuple[int, list[int]]:
         files.frombytes(data)
     if len(head) < 4:
         raise EOFError
-    return struct.unpack(">I", head)[0], list(files)
+    return int.from_bytes(head, "big"), list(files)
 
 
 def _receive(client: socket.socket, length: int) -> bytes:
