@@ -76,7 +76,7 @@ class Delivery:
         faults = []
         for report in self._files():
             try:
-                write_atomically(self._path(report), self._render(report.kind, summary).encode("utf-8", "replace"))
+                write_atomically(self._path(report), self._encoded(report.kind, summary))
             except OSError as error:
                 faults.append(_fault(report, error))
         return faults
@@ -116,6 +116,13 @@ class Delivery:
 
     def _path(self, report: Report) -> Path:
         return self._config.invocation_params.dir / str(report.dest)
+
+    def _encoded(self, kind: str, summary: Summary) -> Iterable[bytes]:
+        if kind == "json":
+            from pytest_tokenbudget.report.document import json_chunks  # noqa: PLC0415 - only when asked for
+
+            return json_chunks(summary)
+        return (self._render(kind, summary).encode("utf-8", "replace"),)
 
     def _render(self, kind: str, summary: Summary) -> str:
         if kind == "json":
