@@ -79,6 +79,8 @@ class Collector:
         self.config.pluginmanager.register(self.extent, "pytest_tokenbudget_extent")
         if self.settings.baseline_update == "prune" and (reason := self._partial()) is not None:
             raise pytest.UsageError(f"token budget: {_no_prune(reason)}")
+        if not self.delivery.writes_files:
+            return
         try:
             self.delivery.begin(self._summarise(complete=False))
         except ConfigurationError as error:
@@ -161,8 +163,9 @@ class Collector:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.settings.baseline_update is not None:
             faults += self._update_baseline(complete=complete)
-        self._summary = self._summarise(complete=complete)
-        faults += self.delivery.deliver(self._summary)
+        if self.settings.reports or self._records or self._shared or self._late or self._failed_run:
+            self._summary = self._summarise(complete=complete)
+            faults += self.delivery.deliver(self._summary)
         if not self.config.pluginmanager.hasplugin("terminalreporter"):
             self.delivery.say([*(f"token budget: {line}" for line in self._spent()), *self._verdicts()])
         if faults:

@@ -38,6 +38,11 @@ class Delivery:
         return any(report.kind == "term" and report.dest is None for report in self._reports)
 
     @property
+    def writes_files(self) -> bool:
+        """Whether a report goes to a file."""
+        return bool(self._files())
+
+    @property
     def is_quiet(self) -> bool:
         """Whether the user wants to see less than pytest shows by itself."""
         shown = self._config.pluginmanager.hasplugin("terminalreporter")
