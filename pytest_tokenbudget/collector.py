@@ -249,11 +249,11 @@ class Collector:
             self._outcomes[report.nodeid] = outcome
 
     def _judge_run(self) -> tuple[Violation, ...]:
-        from pytest_tokenbudget.summary import tally_of  # noqa: PLC0415 - not on the start-up path
-
         limits = (self.settings.total_max_cost, self.settings.total_max_tokens)
         if limits == (None, None):
             return ()
+        from pytest_tokenbudget.summary import tally_of  # noqa: PLC0415 - not on the start-up path
+
         parts: tuple[UsageRecord | SharedRecord, ...] = (*self._records.values(), *self._shared)
         tally = tally_of(
             [call for part in parts for call in part.calls], cache_hits=sum(part.cache_hits for part in parts)
