@@ -59,6 +59,7 @@ class Collector:
         self._came_to_end = False
         self._failed_run: tuple[Violation, ...] = ()
         self._summary: Summary | None = None
+        self._price_change: str | None = None
         self._late: dict[str, dict[str, None]] = {}
         self._spools: list[Path] = []
         self._session: pytest.Session | None = None
@@ -163,6 +164,10 @@ class Collector:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.settings.baseline_update is not None:
             faults += self._update_baseline(complete=complete)
+        if self._has_calls():
+            from pytest_tokenbudget.last_prices import note_prices  # noqa: PLC0415 - only where there are prices
+
+            self._price_change = note_prices(self.config, self._prices(), self.settings.prices)
         if self.settings.reports or self._records or self._shared or self._late or self._failed_run:
             self._summary = self._summarise(complete=complete)
             faults += self.delivery.deliver(self._summary)
@@ -349,6 +354,7 @@ class Collector:
             complete=complete,
             baseline=self._baseline_summary(complete=complete),
             run_violations=self._failed_run,
+            price_change=self._price_change,
             unused_cassettes=self._unused_cassettes() if complete and self._partial() is None else (),
             max_spend=self.settings.max_spend,
         )
