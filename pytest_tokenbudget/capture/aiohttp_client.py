@@ -43,7 +43,8 @@ def _tapped_send(send: Callable[..., Any]) -> Callable[..., Any]:
             if tracked is not None:
                 tracked.fail(error)
             raise
-        setattr(response, _DECODED, getattr(self.session, "auto_decompress", True))
+        session = getattr(self, "session", None) or getattr(self, "_session", None)  # by aiohttp's version
+        setattr(response, _DECODED, getattr(session, "auto_decompress", True))
         if tracked is not None:
             tracked.sent = True
             setattr(response, _TRACKED, tracked)
