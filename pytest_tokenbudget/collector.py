@@ -125,10 +125,10 @@ class Collector:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Take what a worker used after its last test; a worker that crashed makes the run incomplete."""
         self._crashed = self._crashed or bool(error)
-        output = getattr(node, "workeroutput", {})
+        output = getattr(node, "workeroutput", {})  # taken out of: of an interrupted worker, xdist tells twice
         self.extent.deselected = self.extent.deselected or output.get(DESELECTED, False)
-        self.take_shared([SharedRecord.from_dict(each) for each in output.get(LEFTOVER, ())])
-        self.take_late(output.get(LATE, ()))
+        self.take_shared([SharedRecord.from_dict(each) for each in output.pop(LEFTOVER, ())])
+        self.take_late(output.pop(LATE, ()))
         if workerinput := getattr(node, "workerinput", None):
             self._spools.append(spool_path(workerinput))
 

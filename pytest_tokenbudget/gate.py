@@ -33,7 +33,7 @@ from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.capture.playback import Playback
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.settings import Settings
     from pytest_tokenbudget.spending import Account
     from pytest_tokenbudget.summary import Note
+    from pytest_tokenbudget.usage import ModelCall
 
 PROPERTY_PREFIX = "token_budget."
 
@@ -141,7 +142,7 @@ class Gate:
         if REFUSAL in item.stash:
             del item.stash[REFUSAL]
         if (untold := self._finished.pop(item.nodeid, None)) is not None:
-            self._keep_spent(UsageRecord.from_dict(untold))
+            self._keep_spent(UsageRecord.from_dict(untold).calls)  # an earlier try's
         running: RunningTest | None = None
         try:
             running = self._admit(item)
@@ -212,7 +213,11 @@ class Gate:
             running.failed = True
             self._note_misses(item, running, self._shared.take_misses())
             missed = self._dismiss(item, running)
-            if missed and not isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
+            if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
+                self._keep_spent(
+                    running.record.calls if running.record else ()
+                )  # there will be no report to carry it
+            elif missed:
                 # What a fixture's end made of the refusal would only hide it.
                 raise pytest.fail.Exception("\n".join(missed), pytrace=False) from None
             raise
@@ -256,15 +261,18 @@ class Gate:
         self._shared.note_misses()
         return self.late.take()
 
-    def drain_shared(self) -> list[SharedRecord]:
-        """What shared fixtures, and code outside of any test, have used since this was last asked."""
+    def drain_rest(self) -> list[SharedRecord]:
+        """What is charged to no test, at the end of the run: that of tests included which an interrupt cut short."""
+        for running in self._inside.values():
+            running.ledger.settle()
+            self._keep_spent(running.tracker.priced_calls)
         return self._shared.drain()
 
     # -- the steps
 
-    def _keep_spent(self, record: UsageRecord) -> None:
-        """What an earlier try of a test has spent is charged to no test, and stays spent."""
-        for call in record.calls:
+    def _keep_spent(self, calls: Iterable[ModelCall]) -> None:
+        """What a test has spent that will not be reported is charged to no test, and stays spent."""
+        for call in calls:
             if not call.replayed:
                 Billing((self.frame.rest,)).add(call)
 
