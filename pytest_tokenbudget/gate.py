@@ -419,6 +419,7 @@ class Gate:
             running.record = replace(
                 record,
                 calls=(*record.calls, *map(locate_input, late)) if self._tells_parts else (*record.calls, *late),
+                late_calls=len(late),
                 cache_hits=running.ledger.cache_hits,
                 cassettes=cassettes,
                 incidents=running.ledger.incidents,
