@@ -16,7 +16,7 @@ from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.late import PATIENCE_SECONDS, LateAttempts
 from pytest_tokenbudget.ledger import Billing, Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import MarkerSettings, read_markers
-from pytest_tokenbudget.neighbours import untracked
+from pytest_tokenbudget.neighbours import ungrouped_nodeid, untracked
 from pytest_tokenbudget.options import asks
 from pytest_tokenbudget.playbacks import (
     Missed,
@@ -51,6 +51,7 @@ class RunningTest:
     """A test on its way through the gate.
 
     Attributes:
+        nodeid: its node id, as a baseline and a command line have it.
         marker_settings: what its markers say.
         ledger: its model calls.
         playback: where it replays from; ``None`` where it does not replay.
@@ -62,6 +63,7 @@ class RunningTest:
         teardown: undone at its end.
     """
 
+    nodeid: str
     marker_settings: MarkerSettings
     ledger: Ledger
     tracker: UsageTracker
@@ -120,7 +122,7 @@ class Gate:
             try:
                 self._dismiss(item, running)
             except pytest.fail.Exception as failure:  # its report was made: it is told with what comes late
-                self.late.add(item.nodeid, [failure.msg or ""])
+                self.late.add(running.nodeid, [failure.msg or ""])
         self.frame.rest.settle()
         pop_frame(self.frame)
         if self._attached:
@@ -155,12 +157,12 @@ class Gate:
             result = yield
         except BaseException:
             running.failed = True
-            self._note_misses(item, running, self._shared.take_misses())
-            self._fail_on_misses(item, running)
+            self._note_misses(running, self._shared.take_misses())
+            self._fail_on_misses(running)
             raise
         if running.playback is not None:
             running.playback.prepare()
-        self._fail_on_misses(item, running)
+        self._fail_on_misses(running)
         return result
 
     @pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)
@@ -186,16 +188,16 @@ class Gate:
             raise
         except BaseException as error:
             running.failed = not isinstance(error, pytest.skip.Exception)
-            self._judge(item, running, ran=running.failed)
-            self._fail_on_misses(item, running)
+            self._judge(running, ran=running.failed)
+            self._fail_on_misses(running)
             self._explain(item, running)
             raise
-        self._judge(item, running)
-        self._fail_on_misses(item, running)
+        self._judge(running)
+        self._fail_on_misses(running)
         if running.message and self.settings.enforcement == "enforce":
             pytest.fail(running.message, pytrace=False)
         self._fail_on_unplayed(item, running)
-        self._fail_on_age(item, running)
+        self._fail_on_age(running)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -206,17 +208,15 @@ class Gate:
             return (yield)
         try:
             result = yield
-            self._fail_on_misses(item, running)
+            self._fail_on_misses(running)
             if running.young:
-                self._fail_on_age(item, running)  # of what its fixtures asked for at their end
+                self._fail_on_age(running)  # of what its fixtures asked for at their end
         except BaseException as error:
             running.failed = True
-            self._note_misses(item, running, self._shared.take_misses())
+            self._note_misses(running, self._shared.take_misses())
             missed = self._dismiss(item, running)
             if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
-                self._keep_spent(
-                    running.record.calls if running.record else ()
-                )  # there will be no report to carry it
+                self._keep_spent(running.tracker.priced_calls)  # there will be no report to carry it
             elif missed:
                 # What a fixture's end made of the refusal would only hide it.
                 raise pytest.fail.Exception("\n".join(missed), pytrace=False) from None
@@ -291,7 +291,11 @@ class Gate:
         self._attach()
         ledger = Ledger(item.nodeid)
         running = RunningTest(
-            marker_settings=marker_settings, ledger=ledger, tracker=UsageTracker(ledger, self.book), playback=playback
+            nodeid=ungrouped_nodeid(item),
+            marker_settings=marker_settings,
+            ledger=ledger,
+            tracker=UsageTracker(ledger, self.book),
+            playback=playback,
         )
         item.user_properties[:] = [
             each for each in item.user_properties if not str(each[0]).startswith(PROPERTY_PREFIX)
@@ -302,19 +306,18 @@ class Gate:
         running.teardown.enter_context(playing(playback, self.settings))
         return running
 
-    def _judge(self, item: pytest.Item, running: RunningTest, *, ran: bool = True) -> None:
+    def _judge(self, running: RunningTest, *, ran: bool = True) -> None:
         """Hold what the test used up to now against what it is allowed.
 
         Args:
-            item: the test.
-            running: its state.
+            running: the test.
             ran: whether its code ran, and was not skipped.
         """
         running.judged = True
         running.ledger.settle()
         record = self._judge_of_tests.judge(
             UsageRecord(
-                nodeid=item.nodeid,
+                nodeid=running.nodeid,
                 calls=running.tracker.priced_calls,
                 cache_hits=running.ledger.cache_hits,
                 incidents=running.ledger.incidents,
@@ -324,7 +327,7 @@ class Gate:
             ran=ran,
         )
         if running.playback is not None:
-            told = describe_estimates(running.playback, item.nodeid, self.book, self.settings.rootdir)
+            told = describe_estimates(running.playback, running.nodeid, self.book, self.settings.rootdir)
             record = replace(record, drift=(*record.drift, *told))
         if record.violations or self._tells_parts:
             record = replace(record, calls=tuple(map(locate_input, record.calls)))
@@ -341,23 +344,23 @@ class Gate:
         elif running.ledger.calls or running.ledger.cache_hits:
             item.add_report_section("call", "token usage", str(running.tracker))
 
-    def _fail_on_misses(self, item: pytest.Item, running: RunningTest) -> None:
+    def _fail_on_misses(self, running: RunningTest) -> None:
         """A request without an answer, by no recording or too little money, fails the test, whatever its code did."""
-        if lines := self._take_misses(item, running):
+        if lines := self._take_misses(running):
             # What the code under test made of the miss would only hide it.
             raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
 
-    def _take_misses(self, item: pytest.Item, running: RunningTest) -> tuple[str, ...]:
+    def _take_misses(self, running: RunningTest) -> tuple[str, ...]:
         """What the test asked for and did not get since this was last asked, each one line, noted in its record."""
         missed = Missed(blocked=tuple(describe_refusals(running.ledger)))
         if running.playback is not None:
-            missed = missed.joined(take_misses(running.playback, item.nodeid, self.book, self.settings.rootdir))
-        self._note_misses(item, running, missed)
+            missed = missed.joined(take_misses(running.playback, running.nodeid, self.book, self.settings.rootdir))
+        self._note_misses(running, missed)
         return missed.lines
 
-    def _note_misses(self, item: pytest.Item, running: RunningTest, missed: Missed) -> None:
+    def _note_misses(self, running: RunningTest, missed: Missed) -> None:
         if missed.lines:
-            record = running.record or UsageRecord(nodeid=item.nodeid, calls=running.tracker.priced_calls)
+            record = running.record or UsageRecord(nodeid=running.nodeid, calls=running.tracker.priced_calls)
             running.record = replace(
                 record, drift=(*record.drift, *missed.drift), blocked=(*record.blocked, *missed.blocked)
             )
@@ -379,9 +382,9 @@ class Gate:
                 pytrace=False,
             )
 
-    def _fail_on_age(self, item: pytest.Item, running: RunningTest) -> None:
+    def _fail_on_age(self, running: RunningTest) -> None:
         """Recordings that are older than allowed fail a test that passes otherwise."""
-        nodeid = item.nodeid
+        nodeid = running.nodeid
         if running.playback is not None and (
             line := describe_age(running.playback, subject=nodeid, nodeid=nodeid, max_age=self.settings.max_age)
         ):
@@ -399,7 +402,7 @@ class Gate:
         running.ledger.settle()
         if not running.judged:
             missed = running.record
-            self._judge(item, running, ran=False)  # it ended in set-up
+            self._judge(running, ran=False)  # it ended in set-up
             if missed is not None and running.record is not None:
                 running.record = replace(running.record, drift=missed.drift, blocked=missed.blocked)
         try:
@@ -408,10 +411,10 @@ class Gate:
         finally:
             running.teardown.close()
             if running.playback is not None:
-                running.playback.ward.end(self.late.teller(item.nodeid))
+                running.playback.ward.end(self.late.teller(running.nodeid))
             running.ledger.close()
-            lines = self._take_misses(item, running)
-            record = running.record or UsageRecord(nodeid=item.nodeid)
+            lines = self._take_misses(running)
+            record = running.record or UsageRecord(nodeid=running.nodeid)
             late = running.tracker.priced_calls[len(record.calls) :]  # used in teardown: reported, not judged
             cassettes = (
                 (str(running.playback.path),) if running.playback is not None and running.playback.used else ()

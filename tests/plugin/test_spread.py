@@ -27,7 +27,9 @@ def test_each(n, warm): model.ask(FIRST + n, 1)
 @pytest.mark.token_budget(max_tokens=5)
 def test_over(): model.ask(FIRST + 4, 1)
 
+@pytest.mark.xdist_group("one")
 class TestClass:
+    @pytest.mark.xdist_group("two")
     def test_it(self): model.ask(FIRST + 5, 1)
     def test_other(self, warm): model.ask(FIRST + 6, 1)
 """
@@ -43,6 +45,7 @@ WAYS = {
     "two_workers": ("-n", "2"),
     "loadscope": ("-n", "2", "--dist=loadscope"),
     "worksteal": ("-n", "2", "--dist=worksteal"),
+    "loadgroup": ("-n", "2", "--dist=loadgroup"),
     "popen": ("-d", "--tx", "2*popen"),
     "another_python": ("--dist=load", "--tx", f"popen//python={sys.executable}", "--tx", "popen"),
     "another_checkout": ("-d", "--tx", "2*popen//chdir={far}"),
