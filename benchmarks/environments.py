@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 PACKAGES = {
     "bare": ("pytest",),
     "recording": ("pytest-recording", "langchain-openai"),
-    "ours": (str(CHECKOUT), "langchain-openai"),
+    "ours": (str(CHECKOUT), "langchain-openai", "pytest-xdist"),
 }
 """What each environment has, by its name."""
 

@@ -16,6 +16,7 @@ from environments import variables
 from marks import SETTLE
 
 if TYPE_CHECKING:
+    import resource
     from collections.abc import Callable, Mapping
 
 WARM = 6
@@ -73,6 +74,17 @@ def cpu_seconds(python: str, arguments: list[str], folder: Path, *, autoload: bo
         folder: where to run.
         autoload: whether pytest takes all the plugins that are installed, as it does by itself.
     """
+    usage = _used(python, arguments, folder, autoload=autoload)
+    return usage.ru_utime + usage.ru_stime
+
+
+def cpu_seconds_and_peak(python: str, arguments: list[str], folder: Path) -> tuple[float, float]:
+    """CPU seconds of one whole run, and the most memory that it had at once, in MiB."""
+    usage = _used(python, arguments, folder)
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def _used(python: str, arguments: list[str], folder: Path, *, autoload: bool = False) -> resource.struct_rusage:
     environment = variables(autoload=autoload)
     process = subprocess.Popen(
         [python, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -81,7 +93,7 @@ def cpu_seconds(python: str, arguments: list[str], folder: Path, *, autoload: bo
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in _FINE:
         raise subprocess.CalledProcessError(process.returncode, process.args)
-    return usage.ru_utime + usage.ru_stime
+    return usage
 
 
 def interleave(rounds: int, measures: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:

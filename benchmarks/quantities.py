@@ -34,6 +34,11 @@ CLIENTS = "300 tests with `openai.OpenAI()` in each, whole run: seconds of CPU"
 INVOKE = "a tracked LangChain `invoke`, above an untracked one: microseconds of CPU"
 AINVOKE = "a tracked `ainvoke` against an untracked one: ratio"
 BLOCKS = "a tracked `invoke` after 10,000 tracked blocks against one before: ratio"
+WRITE = "the JSON report of {:,} tests, written: seconds of CPU"
+COMPARE = "{:,} tests held against the baseline: seconds of CPU"
+COMBINE = "`tokenbudget combine` of 10 reports of {:,} tests each: seconds of CPU"
+PEAK = "the same: MiB at most"
+SPREAD = "a run of {:,} tests without a model under `-n 2`, against one with the plugin off: ratio"
 BATCH = "answers of `ChatOpenAI.batch` of 20 prompts that belong to another prompt, of 300"
 
 
@@ -247,6 +252,59 @@ def batch(bench: Bench) -> list[Row]:
     return [Row(quantity=BATCH, ours=str(ours), theirs=shown, target="0", met=ours == 0, by="count")]
 
 
+def scale(bench: Bench) -> list[Row]:
+    """Reports of many tests, each with one call and an entry in the baseline."""
+    tests = 50 if bench.quick else 100_000
+    shards = 10
+    folder = bench.folder / "scale"
+    folder.mkdir()
+    bench.probe("scale.py", "shards", folder, shards, tests // shards)
+    paths = [f"shard-{shard}.json" for shard in range(shards)]
+    command = ["-m", "pytest_tokenbudget", "combine", *paths, "-o", "all.json", "--baseline", "token-baseline.json"]
+    python = bench.environments.python("ours")
+    found = measure.interleave(
+        bench.rounds,
+        {
+            "write": partial(bench.probe, "scale.py", "write", tests),
+            "compare": partial(bench.probe, "scale.py", "compare", tests),
+            "combine": partial(measure.cpu_seconds_and_peak, python, command, folder),
+        },
+    )
+    written, compared = median(found["write"]), median(found["compare"])
+    combined, peak = (median(column) for column in zip(*found["combine"], strict=True))
+    clock = {"by": "clock"}
+    return [
+        Row(
+            quantity=WRITE.format(tests), ours=f"{written:.2f}", target="at most 1.5", met=written <= 1.5, **clock
+        ),
+        Row(
+            quantity=COMPARE.format(tests), ours=f"{compared:.2f}", target="at most 0.3", met=compared <= 0.3, **clock
+        ),
+        Row(
+            quantity=COMBINE.format(tests // shards), ours=f"{combined:.1f}", target="at most 5", met=combined <= 5,
+            **clock,
+        ),
+        Row(quantity=PEAK, ours=f"{peak:.0f}", target="at most 150", met=peak <= 150, by="the kernel's count"),
+    ]  # fmt: skip
+
+
+def spread(bench: Bench) -> list[Row]:
+    """Tests without a model, over two workers of xdist."""
+    tests = 20 if bench.quick else 2_000
+    folder = suites.write_idle(bench.folder / "spread", tests)
+    python, arguments = bench.pytest("ours")
+    workers = ["-p", "xdist", "-n", "2"]
+    measures = {
+        "on": partial(measure.cpu_seconds, python, ["-m", "pytest", *arguments, *workers], folder),
+        "off": partial(measure.cpu_seconds, python, ["-m", "pytest", *QUIET, *workers], folder),
+    }
+    found = measure.interleave(bench.rounds, measures)
+    slower = measure.ratio(found["on"], found["off"])
+    shown = f"plugin off {median(found['off']):.2f} seconds of CPU"
+    target = {"target": "at most 1.03", "met": slower <= 1.03, "by": "clock"}
+    return [Row(quantity=SPREAD.format(tests), ours=f"{slower:.3f}", theirs=shown, **target)]
+
+
 class _Caller:
     """A process that calls LangChain by order."""
 
@@ -273,9 +331,13 @@ class _Caller:
         return float(answer)
 
 
-QUANTITIES = {each.__name__: each for each in (start, langsmith, idle, replay, cassettes, clients, langchain, batch)}
+QUANTITIES = {
+    each.__name__: each
+    for each in (start, langsmith, idle, replay, cassettes, clients, langchain, batch, scale, spread)
+}
 ORDER = (
     *(START, START_ALONE, LANGSMITH, IDLE, REPLAY),
     *(CASSETTE.format(size) for size in (10, 300, 1000, 5000)),
     *(FLAT.format(5000, 10), CLIENTS, INVOKE, AINVOKE, BLOCKS, BATCH),
+    *(WRITE.format(100_000), COMPARE.format(100_000), COMBINE.format(10_000), PEAK, SPREAD.format(2_000)),
 )

@@ -59,6 +59,7 @@ class Collector:
         self._came_to_end = False
         self._failed_run: tuple[Violation, ...] = ()
         self._summary: Summary | None = None
+        self._price_change: str | None = None
         self._late: dict[str, dict[str, None]] = {}
         self._spools: list[Path] = []
         self._session: pytest.Session | None = None
@@ -79,6 +80,8 @@ class Collector:
         self.config.pluginmanager.register(self.extent, "pytest_tokenbudget_extent")
         if self.settings.baseline_update == "prune" and (reason := self._partial()) is not None:
             raise pytest.UsageError(f"token budget: {_no_prune(reason)}")
+        if not self.delivery.writes_files:
+            return
         try:
             self.delivery.begin(self._summarise(complete=False))
         except ConfigurationError as error:
@@ -157,8 +160,13 @@ class Collector:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.settings.baseline_update is not None:
             faults += self._update_baseline(complete=complete)
-        self._summary = self._summarise(complete=complete)
-        faults += self.delivery.deliver(self._summary)
+        if self._has_calls():
+            from pytest_tokenbudget.last_prices import note_prices  # noqa: PLC0415 - only where there are prices
+
+            self._price_change = note_prices(self.config, self._prices(), self.settings.prices)
+        if self.settings.reports or self._records or self._shared or self._late or self._failed_run:
+            self._summary = self._summarise(complete=complete)
+            faults += self.delivery.deliver(self._summary)
         if not self.config.pluginmanager.hasplugin("terminalreporter"):
             self.delivery.say([*(f"token budget: {line}" for line in self._spent()), *self._verdicts()])
         if faults:
@@ -250,11 +258,11 @@ class Collector:
             self._outcomes[report.nodeid] = outcome
 
     def _judge_run(self) -> tuple[Violation, ...]:
-        from pytest_tokenbudget.summary import tally_of  # noqa: PLC0415 - not on the start-up path
-
         limits = (self.settings.total_max_cost, self.settings.total_max_tokens)
         if limits == (None, None):
             return ()
+        from pytest_tokenbudget.summary import tally_of  # noqa: PLC0415 - not on the start-up path
+
         parts: tuple[UsageRecord | SharedRecord, ...] = (*self._records.values(), *self._shared)
         tally = tally_of(
             [call for part in parts for call in part.calls], cache_hits=sum(part.cache_hits for part in parts)
@@ -350,6 +358,7 @@ class Collector:
             complete=complete,
             baseline=self._baseline_summary(complete=complete),
             run_violations=self._failed_run,
+            price_change=self._price_change,
             unused_cassettes=self._unused_cassettes() if complete and self._partial() is None else (),
             max_spend=self.settings.max_spend,
         )

@@ -18,7 +18,7 @@ from pytest_tokenbudget.report.reading import load
 from pytest_tokenbudget.report.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_tokenbudget.inspection import ReportedUse
     from pytest_tokenbudget.summary import Summary
@@ -82,7 +82,7 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
     Raises:
         ConfigurationError: a file or an option can't be used, or the reports don't fit together; nothing is written.
     """
-    from pytest_tokenbudget.report.document import to_json  # noqa: PLC0415 - one command's own
+    from pytest_tokenbudget.report.document import json_chunks, to_json  # noqa: PLC0415 - one command's own
     from pytest_tokenbudget.shards import Gate, failures, join, judge  # noqa: PLC0415 - likewise
 
     gate = Gate(
@@ -102,16 +102,15 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
         # Both sides of the baseline at the prices of the day that the reports name.
         book = PriceBook(overrides, None if day is None else parse_price_date(day))
         summary = judge(joined.summary, gate, book)
-        text = to_json(summary)
         page = _markdown(summary) if markdown is not None else ""
         why = failures(summary)
         said += [*joined.notices, *why]
         shown = _terminal(summary, verbosity)
-    if markdown is not None:
-        _save(markdown, page)
-    if output not in (None, _STDOUT):
-        _save(str(output), text)
-        text = ""
+        if markdown is not None:
+            _save(markdown, [page.encode("utf-8", "backslashreplace")])
+        if output not in (None, _STDOUT):
+            _save(str(output), json_chunks(summary))
+        text = to_json(summary) if output in (None, _STDOUT) else ""
     lines = [*shown, *(f"tokenbudget: {printable(line)}" for line in said)]
     return Combined(text, "".join(f"{line}\n" for line in lines), bool(why))
 
@@ -262,9 +261,9 @@ def _terminal(summary: Summary, verbosity: int) -> list[str]:
     return [line.text for line in render_terminal(summary, width=width, verbosity=verbosity)]
 
 
-def _save(path: str, text: str) -> None:
+def _save(path: str, data: Iterable[bytes]) -> None:
     try:
-        write_atomically(Path(path), text.encode("utf-8", "backslashreplace"))
+        write_atomically(Path(path), data)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise ConfigurationError(f"{path} can't be written: {reason}") from error

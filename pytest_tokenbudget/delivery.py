@@ -38,6 +38,11 @@ class Delivery:
         return any(report.kind == "term" and report.dest is None for report in self._reports)
 
     @property
+    def writes_files(self) -> bool:
+        """Whether a report goes to a file."""
+        return bool(self._files())
+
+    @property
     def is_quiet(self) -> bool:
         """Whether the user wants to see less than pytest shows by itself."""
         shown = self._config.pluginmanager.hasplugin("terminalreporter")
@@ -76,7 +81,7 @@ class Delivery:
         faults = []
         for report in self._files():
             try:
-                write_atomically(self._path(report), self._render(report.kind, summary).encode("utf-8", "replace"))
+                write_atomically(self._path(report), self._encoded(report.kind, summary))
             except OSError as error:
                 faults.append(_fault(report, error))
         return faults
@@ -116,6 +121,13 @@ class Delivery:
 
     def _path(self, report: Report) -> Path:
         return self._config.invocation_params.dir / str(report.dest)
+
+    def _encoded(self, kind: str, summary: Summary) -> Iterable[bytes]:
+        if kind == "json":
+            from pytest_tokenbudget.report.document import json_chunks  # noqa: PLC0415 - only when asked for
+
+            return json_chunks(summary)
+        return (self._render(kind, summary).encode("utf-8", "replace"),)
 
     def _render(self, kind: str, summary: Summary) -> str:
         if kind == "json":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 if sys.platform == "win32":
     import msvcrt
@@ -37,13 +37,13 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Replace a file's content in one step: a reader, or a crash, meets the old or the new content, never a part.
 
-    The data is written aside in the same folder, flushed to the disk and renamed over the file. Missing folders
-    are made. A link is followed and stays a link: its target is replaced. The file's mode is kept (and its owner,
-    where the system allows it); a new file gets the mode that the umask says. Devices and pipes can't be
-    renamed over, so they are written to directly.
+    The data, at once or in pieces, is written aside in the same folder, flushed to the disk and renamed over the
+    file. Missing folders are made. A link is followed and stays a link: its target is replaced. The file's mode is
+    kept (and its owner, where the system allows it); a new file gets the mode that the umask says. Devices and pipes
+    can't be renamed over, so they are written to directly.
 
     Writers that read, change and write hold ``locked(path)`` around all three.
 
@@ -112,7 +112,7 @@ def locked(path: Path, *, folder: Path | None = None) -> Iterator[None]:
         os.close(held)
 
 
-def _replace(target: Path, data: bytes, old: os.stat_result | None) -> None:
+def _replace(target: Path, data: bytes | Iterable[bytes], old: os.stat_result | None) -> None:
     aside = target.parent / f"{PREFIX}{os.urandom(8).hex()}{SUFFIX}"
     # Not tempfile: it would make the file private to its owner, where the umask should have the word.
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY, 0o666)
@@ -142,7 +142,7 @@ def _take_over(aside: Path, old: os.stat_result) -> None:
     os.chmod(aside, stat.S_IMODE(old.st_mode))  # noqa: PTH101
 
 
-def _write_directly(path: Path, data: bytes) -> None:
+def _write_directly(path: Path, data: bytes | Iterable[bytes]) -> None:
     descriptor = os.open(path, os.O_WRONLY | _BINARY)
     try:
         _write(descriptor, data)
@@ -150,14 +150,15 @@ def _write_directly(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        # A nearly full disk takes a part first, and fails at the next call.
-        taken = os.write(descriptor, rest)
-        if taken == 0:  # no file system does this; one that did would be asked for ever
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        rest = rest[taken:]
+def _write(descriptor: int, data: bytes | Iterable[bytes]) -> None:
+    for piece in (data,) if isinstance(data, bytes) else data:
+        rest = memoryview(piece)
+        while rest:
+            # A nearly full disk takes a part first, and fails at the next call.
+            taken = os.write(descriptor, rest)
+            if taken == 0:  # no file system does this; one that did would be asked for ever
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            rest = rest[taken:]
 
 
 @lru_cache(maxsize=1024)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import Violation, judge, verdict_of
+from pytest_tokenbudget.errors import UnmeasuredUsageError, UnpricedModelError
 from pytest_tokenbudget.record import Tally, UsageRecord
-from pytest_tokenbudget.usage import ModelCall, Usage
+from pytest_tokenbudget.usage import Usage
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from pytest_tokenbudget.baseline import Baseline
+    from pytest_tokenbudget.baseline import Baseline, Price
     from pytest_tokenbudget.budget import Budget
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.record import BaselineResult, ModelTokens
@@ -64,11 +65,7 @@ class Judge:
             return None
         tolerance = self.settings.tolerance if budget.tolerance is None else budget.tolerance
         models = record.models
-        providers = {call.model: call.provider for call in record.calls}
-
-        def price(model: str, tokens: ModelTokens) -> Decimal | None:
-            return self._price_sum(providers.get(model, ""), model, tokens)
-
+        price = price_like(record, self.book)
         result = baselines.compare(models, entry, tolerance=tolerance, price=price)
         violations += baselines.violations(result, models, tolerance=tolerance, price=price)
         if result.status == "new" and self.settings.baseline_missing_fails:
@@ -80,7 +77,12 @@ class Judge:
             )
         return result
 
-    def _price_sum(self, provider: str, model: str, tokens: ModelTokens) -> Decimal | None:
+
+def price_like(record: UsageRecord, book: PriceBook) -> Price:
+    """Prices sums of tokens per model at today's prices, as whoever billed this record would."""
+    providers = {call.model: call.provider for call in record.calls}
+
+    def price(model: str, tokens: ModelTokens) -> Decimal | None:
         usage = Usage(
             requests=tokens.requests,
             input_tokens=tokens.input,
@@ -88,4 +90,9 @@ class Judge:
             cache_write_tokens=tokens.cache_write,
             output_tokens=tokens.output,
         )
-        return self.book.cost(ModelCall(model=model, provider=provider, usage=usage))
+        try:
+            return book.price_usage(usage, model=model, provider=providers.get(model, ""))
+        except (UnpricedModelError, UnmeasuredUsageError):
+            return None
+
+    return price

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ def describe_unread(*, overrides: Path | None = None, price_date: date | None = 
     }
 
 
+@cache
 def newest_check_in_text() -> date | None:
     """The newest day on which somebody checked a price of the installed table, as its remarks say.
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import judge_total, verdict_of
-from pytest_tokenbudget.errors import ConfigurationError, UnmeasuredUsageError, UnpricedModelError
+from pytest_tokenbudget.judgement import price_like
 from pytest_tokenbudget.summary import BaselineSummary, Summary, merge, tally_of
-from pytest_tokenbudget.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.budget import Violation
     from pytest_tokenbudget.pricing import PriceBook
-    from pytest_tokenbudget.record import BaselineResult, ModelTokens, UsageRecord
+    from pytest_tokenbudget.record import BaselineResult, UsageRecord
 
 _SEVERITY = {"over": 3, "unmeasured": 2, "within": 1, "none": 0}
 _EXCUSED = ("skipped", "xfailed")
@@ -64,21 +63,22 @@ def join(reports: Sequence[tuple[str, Summary]]) -> Joined:
     """Make one run of its shards' reports; neither their order nor their grouping matters.
 
     Of a test that several reports list the worst record stands: the one whose budget or baseline does not hold, else
-    the dearest. Which one is the newest can't be told, and a gate must not open because a test ran twice. A report
-    in which no model was called says nothing about prices, so that its price table need not be the others'.
+    the dearest. Which one is the newest can't be told, and a gate must not open because a test ran twice. Costs are
+    added up as the reports have them; that they were priced with different tables is said, and the newest is named.
+    A report in which no model was called says nothing about prices.
 
     Args:
         reports: each with the name by which the user knows it.
 
     Raises:
-        ConfigurationError: they were priced with different tables, so that their costs do not add up.
         ValueError: there is none.
     """
     if len(reports) == 1:
         return Joined(reports[0][1], ())
-    summaries = _priced_alike(reports)
+    summaries, notices = _with_one_table(reports)
     merged = merge(summaries)
-    tests, notices = _each_once(merged.tests)
+    tests, twice = _each_once(merged.tests)
+    notices += twice
     own = sorted({", ".join(each.prices["overrides"]) or "none" for each in summaries if _calls(each)})
     if len(own) > 1:
         notices = (*notices, f"the reports were made with different prices of your own: {' | '.join(own)}")
@@ -120,31 +120,29 @@ def _tests(count: int) -> str:
     return "1 test is" if count == 1 else f"{count:,} tests are"
 
 
-def _priced_alike(reports: Sequence[tuple[str, Summary]]) -> list[Summary]:
+def _with_one_table(reports: Sequence[tuple[str, Summary]]) -> tuple[list[Summary], tuple[str, ...]]:
+    """The reports as if all had been priced with the newest table among theirs, and a line where they were not."""
     tables: dict[tuple[str, str, str], list[str]] = {}
     for name, summary in reports:
         if _calls(summary):
             tables.setdefault(_table(summary), []).append(name)
+    notices: tuple[str, ...] = ()
     if len(tables) > 1:
         told = "; ".join(
-            f"{' '.join(filter(None, table))} in {', '.join(sorted(names))}"
-            for table, names in sorted(tables.items())
+            f"{' '.join(filter(None, (source, version, day)))} in {', '.join(sorted(names))}"
+            for (day, version, source), names in sorted(tables.items())
         )
-        raise ConfigurationError(
-            f"the reports were priced with different tables, so their costs do not add up: {told}"
+        notices = (
+            f"the reports were priced with different tables, and their costs are added up as they are: {told}",
         )
-    table = max(tables or [_table(summary) for _, summary in reports])
-    source, version, day = table
-    return [
-        replace(
-            summary, prices={**summary.prices, "source": source, "version": version, "date": day or None}
-        )
-        for _, summary in reports
-    ]  # fmt: skip
+    day, version, source = max(tables or map(_table, (summary for _, summary in reports)))
+    prices = {"source": source, "version": version, "date": day or None}
+    return [replace(summary, prices={**summary.prices, **prices}) for _, summary in reports], notices  # type: ignore[typeddict-item]
 
 
 def _table(summary: Summary) -> tuple[str, str, str]:
-    return summary.prices["source"], summary.prices["version"], summary.prices["date"] or ""
+    """A price table, so that the newest is the greatest."""
+    return summary.prices["date"] or "", summary.prices["version"], summary.prices["source"]
 
 
 def _calls(summary: Summary) -> bool:
@@ -214,11 +212,7 @@ def _compared(record: UsageRecord, baseline: Baseline, tolerance: Decimal | None
     own = None if record.budget is None else record.budget.tolerance
     allowed = next(each for each in (own, tolerance, Decimal(0)) if each is not None)
     models = record.models
-    providers = {call.model: call.provider for call in record.calls}
-
-    def price(model: str, tokens: ModelTokens) -> Decimal | None:
-        return _price_sum(book, providers.get(model, ""), model, tokens)
-
+    price = price_like(record, book)
     result = baselines.compare(models, entry, tolerance=allowed, price=price)
     found = (*others, *baselines.violations(result, models, tolerance=allowed, price=price))
     if result.status == "new":
@@ -232,17 +226,3 @@ def _judged(
 ) -> UsageRecord:  # fmt: skip
     verdict = record.verdict if violations == record.violations else verdict_of(record.budget, violations)
     return replace(record, violations=violations, baseline=result, verdict=verdict)
-
-
-def _price_sum(book: PriceBook, provider: str, model: str, tokens: ModelTokens) -> Decimal | None:
-    usage = Usage(
-        requests=tokens.requests,
-        input_tokens=tokens.input,
-        cached_input_tokens=tokens.cached,
-        cache_write_tokens=tokens.cache_write,
-        output_tokens=tokens.output,
-    )
-    try:
-        return book.price_usage(usage, model=model, provider=provider)
-    except (UnpricedModelError, UnmeasuredUsageError):
-        return None

@@ -245,21 +245,10 @@ def fixture_title(record: SharedRecord) -> str:
     return f"{record.fixture} ({record.scope})" if record.fixture else "outside of tests and fixtures"
 
 
-def overlapping(summaries: Iterable[Summary]) -> tuple[str, ...]:
-    """Node ids that stand in more than one of the summaries, sorted: merged, their usage would count twice."""
-    seen: set[str] = set()
-    twice: set[str] = set()
-    for summary in summaries:
-        ids = {record.nodeid for record in summary.tests}
-        twice |= ids & seen
-        seen |= ids
-    return tuple(sorted(twice))
-
-
 def merge(summaries: Iterable[Summary]) -> Summary:
     """Join the summaries of the shards of one run; their order does not matter.
 
-    Tests are sorted by node id, and none is dropped (see ``overlapping``). An entry or a cassette is stale or
+    Tests are sorted by node id, and none is dropped. An entry or a cassette is stale or
     unused only where every shard says so. Limits on the whole run are held against the joined total.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_tokenbudget.report.difference import file_name
 from pytest_tokenbudget.report.figures import (
     count_of,
+    describe_prices,
     format_excess,
     format_pair,
     format_percent,
@@ -137,9 +138,7 @@ def _caveats(difference: Difference) -> list[str]:
 
 
 def _table(prices: PriceTable) -> str:
-    day = f" of {prices['date']}" if prices["date"] else ""
-    own = f", with your own for {', '.join(map(file_name, prices['overrides']))}" if prices["overrides"] else ""
-    return f"{prices['source']} {prices['version']}{day}{own}"
+    return describe_prices({**prices, "overrides": [*map(file_name, prices["overrides"])]})
 
 
 def _rows(changes: Sequence[Change]) -> tuple[_Row, ...]:

@@ -13,11 +13,11 @@ from pytest_tokenbudget.report.figures import plain_usd
 from pytest_tokenbudget.summary import Summary, tally_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from decimal import Decimal
 
     from pytest_tokenbudget.budget import Violation
-    from pytest_tokenbudget.record import BaselineResult, SharedRecord, Tally, UsageRecord
+    from pytest_tokenbudget.record import BaselineResult, ModelTokens, SharedRecord, Tally, UsageRecord
     from pytest_tokenbudget.summary import BaselineSummary, ModelRow
     from pytest_tokenbudget.usage import ModelCall
 
@@ -29,7 +29,7 @@ NAME = "pytest-tokenbudget"
 _encode = json.JSONEncoder(allow_nan=False).encode
 _quote = json.encoder.encode_basestring_ascii
 
-_TEST = (
+TEST = (
     '{"nodeid": %s, "outcome": "%s", "verdict": "%s", "budget": %s, "violations": %s, "baseline": %s, '
     '"usage": %s, "calls": [%s]}'
 )
@@ -39,12 +39,15 @@ _USAGE = (
     '"reasoning_tokens": %d, "total_tokens": %d, "cost_usd": %s, "spent_usd": %s, "cache_hits": %d, '
     '"estimated_requests": %d, "unmeasured_requests": %d, "unpriced_models": %s}'
 )
-_CALL = (
+CALL = (
     '{"model": %s, "provider": %s, "endpoint": %s, "source": "%s", "replayed": %s, "request_id": %s, '
     '"input_tokens": %s, "cached_input_tokens": %s, "cache_write_tokens": %s, "output_tokens": %s, '
     '"reasoning_tokens": %s, "total_tokens": %s, "cost_usd": %s, "parts": %s}'
 )
+ENTRY = '{"status": "%s", "total_tokens": %s, "cost_usd": %s, "models": %s}'
+ENTRY_MODEL = '%s: {"requests": %d, "input": %d, "cached": %d, "cache_write": %d, "output": %d}'
 _NULLS = ("null",) * 6
+_CHUNK = 2**16
 
 
 def to_json(summary: Summary) -> str:
@@ -52,13 +55,29 @@ def to_json(summary: Summary) -> str:
 
     Money is a decimal string in full; what is not known is ``null``, never 0.
     """
-    fields = [
+    return b"".join(json_chunks(summary)).decode("ascii")
+
+
+def json_chunks(summary: Summary) -> Iterator[bytes]:
+    """The same text in pieces, so that the report of a large suite never is in memory as a whole."""
+    pieces, size = [], 0
+    for piece in _pieces(summary):
+        pieces.append(piece)
+        size += len(piece)
+        if size >= _CHUNK:
+            yield "".join(pieces).encode("ascii")
+            pieces, size = [], 0
+    yield "".join(pieces).encode("ascii")
+
+
+def _pieces(summary: Summary) -> Iterator[str]:
+    fields: tuple[Iterable[str], ...] = (
         _field("schema", SCHEMA),
         _field("plugin", {"name": NAME, "version": summary.plugin_version}),
         _field("created", summary.created),
         _field("complete", summary.complete),
         _field("prices", summary.prices),
-        f'"total": {_usage(summary.total)}',
+        (f'"total": {_usage(summary.total)}',),
         _lines("shared", map(_shared, summary.shared)),
         _lines("models", map(_model, summary.models)),
         _lines("tests", map(_test, summary.tests)),
@@ -67,26 +86,29 @@ def to_json(summary: Summary) -> str:
         _lines("unplayed", map(_encode, summary.unplayed)),
         _lines("unused_cassettes", map(_encode, summary.unused_cassettes)),
         _lines("blocked", map(_encode, summary.blocked)),
-    ]
-    return "{" + ",\n ".join(fields) + "}\n"
+    )
+    for number, field in enumerate(fields):
+        yield ",\n " if number else "{"
+        yield from field
+    yield "}\n"
 
 
 def _test(record: UsageRecord) -> str:
     calls = record.calls
-    return _TEST % (
+    return TEST % (
         _quote(record.nodeid),
         record.outcome,
         record.verdict,
-        "null" if record.budget is None else _flat(record.budget.to_dict()),
+        "null" if record.budget is None else flat(record.budget.to_dict()),
         _encode([_violation(violation) for violation in record.violations]) if record.violations else "[]",
-        "null" if record.baseline is None else _encode(_entry(record.baseline)),
-        _usage_of(calls, record.cache_hits),
+        "null" if record.baseline is None else _entry(record.baseline),
+        usage_of(calls, record.cache_hits),
         ", ".join(map(_call, calls)),
     )
 
 
 def _shared(record: SharedRecord) -> str:
-    usage = _usage_of(record.calls, record.cache_hits)
+    usage = usage_of(record.calls, record.cache_hits)
     return _SHARED % (_quote(record.fixture), _quote(record.scope), usage, ", ".join(map(_call, record.calls)))
 
 
@@ -113,8 +135,8 @@ def _usage(tally: Tally) -> str:
     )
 
 
-def _usage_of(calls: tuple[ModelCall, ...], cache_hits: int) -> str:
-    """The usage of some calls: for the plainest case, one call of known cost, without adding anything up."""
+def usage_of(calls: tuple[ModelCall, ...], cache_hits: int) -> str:
+    """The usage of some calls as JSON: of the plainest case, one call of known cost, without adding anything up."""
     if len(calls) == 1 and (usage := calls[0].usage) is not None and (cost := calls[0].cost) is not None:
         shown = _usd(cost)
         return _USAGE % (
@@ -147,7 +169,7 @@ def _call(call: ModelCall) -> str:
             usage.reasoning_tokens,
             usage.total_tokens,
         )
-    return _CALL % (
+    return CALL % (
         _quote(call.model),
         _quote(call.provider),
         _quote(call.endpoint),
@@ -156,7 +178,7 @@ def _call(call: ModelCall) -> str:
         "null" if call.request_id is None else _quote(call.request_id),
         *counts,
         _usd(call.cost),
-        "null" if call.parts is None else _flat(call.parts),
+        "null" if call.parts is None else flat(call.parts),
     )
 
 
@@ -168,25 +190,20 @@ def _violation(violation: Violation) -> dict[str, Any]:
     }
 
 
-def _entry(result: BaselineResult) -> dict[str, Any]:
-    models = result.models
-    return {
-        "status": result.status,
-        "total_tokens": result.tokens,
-        "cost_usd": _figure(result.cost),
-        "models": None
-        if models is None
-        else {
-            model: {
-                "requests": tokens.requests,
-                "input": tokens.input,
-                "cached": tokens.cached,
-                "cache_write": tokens.cache_write,
-                "output": tokens.output,
-            }
-            for model, tokens in sorted(models.items())
-        },
-    }
+def _entry(result: BaselineResult) -> str:
+    return ENTRY % (
+        result.status,
+        "null" if result.tokens is None else result.tokens,
+        _usd(result.cost),
+        "null" if result.models is None else "{" + ", ".join(map(_entry_model, sorted(result.models.items()))) + "}",
+    )
+
+
+def _entry_model(entry: tuple[str, ModelTokens]) -> str:
+    model, tokens = entry
+    return ENTRY_MODEL % (
+        _quote(model), tokens.requests, tokens.input, tokens.cached, tokens.cache_write, tokens.output
+    )  # fmt: skip
 
 
 def _baseline(baseline: BaselineSummary | None) -> dict[str, Any] | None:
@@ -209,16 +226,20 @@ def _figure(value: Decimal | int | None) -> str | int | None:
     return value if value is None or isinstance(value, int) else plain_usd(value)
 
 
-def _flat(values: Mapping[str, str | int]) -> str:
+def flat(values: Mapping[str, str | int]) -> str:
     """An object of texts and whole numbers; the encoder takes twice as long to get ready for one."""
     pairs = [f"{_quote(key)}: {value if isinstance(value, int) else _quote(value)}" for key, value in values.items()]
     return "{" + ", ".join(pairs) + "}"
 
 
-def _field(name: str, value: Mapping[str, Any] | str | bool | None) -> str:  # noqa: FBT001 - any JSON value
-    return f'"{name}": {_encode(value)}'
+def _field(name: str, value: Mapping[str, Any] | str | bool | None) -> tuple[str]:  # noqa: FBT001 - any JSON value
+    return (f'"{name}": {_encode(value)}',)
 
 
-def _lines(name: str, rows: Iterable[str]) -> str:
-    text = ",\n  ".join(rows)
-    return f'"{name}": [\n  {text}\n ]' if text else f'"{name}": []'
+def _lines(name: str, rows: Iterable[str]) -> Iterator[str]:
+    before = f'"{name}": [\n  '
+    for row in rows:
+        yield before
+        yield row
+        before = ",\n  "
+    yield f'"{name}": []' if before.startswith('"') else "\n ]"

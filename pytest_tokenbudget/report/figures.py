@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_tokenbudget.record import Tally
+    from pytest_tokenbudget.summary import PriceTable
 
 MIN_DECIMALS = 4
 SIGNIFICANT_DIGITS = 3
@@ -140,3 +141,10 @@ def _plain_count(count: Decimal) -> str:
 
 def _signed(unit: str, text: str, amount: Decimal, *, plus: str = "+") -> str:
     return f"{'-' if amount < 0 else plus}{unit}{text}"
+
+
+def describe_prices(prices: PriceTable) -> str:
+    """A price table in a few words: ``genai-prices 0.2.3 of 2026-11-03``, and whose prices go before its own."""
+    day = f" of {prices['date']}" if prices["date"] else ""
+    own = f", with your own for {', '.join(prices['overrides'])}" if prices["overrides"] else ""
+    return f"{prices['source']} {prices['version']}{day}{own}"

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget.budget import REFUSED, UNANSWERED
-from pytest_tokenbudget.report.figures import format_count, format_pair, format_usd, plural
+from pytest_tokenbudget.report.figures import describe_prices, format_count, format_pair, format_usd, plural
 from pytest_tokenbudget.report.message import input_parts, limit_lines
 from pytest_tokenbudget.report.spending import describe_spending
 from pytest_tokenbudget.spending import Spending
@@ -110,7 +110,7 @@ def facts(summary: Summary, total: Tally) -> tuple[Fact, ...]:
             Fact("cache hits", f"{plural(usage.cache_hits, 'answer')} from LangChain's own cache, nothing sent")
         )
     if usage.requests:
-        said.append(Fact("prices", _prices(summary)))
+        said.append(Fact("prices", describe_prices(summary.prices)))
     if summary.price_change:
         said.append(Fact("", summary.price_change))
     said += [Fact(label, text, grave=grave) for label, text, grave in _verdicts(summary)]
@@ -175,13 +175,6 @@ def _spent(summary: Summary) -> str:
     parts: tuple[UsageRecord | SharedRecord, ...] = (*summary.tests, *summary.shared)
     spending = Spending().plus(call for part in parts for call in part.calls)
     return describe_spending(spending, max_spend=summary.max_spend)
-
-
-def _prices(summary: Summary) -> str:
-    prices = summary.prices
-    day = f" of {prices['date']}" if prices["date"] else ""
-    changed = f", with your own for {', '.join(prices['overrides'])}" if prices["overrides"] else ""
-    return f"{prices['source']} {prices['version']}{day}{changed}"
 
 
 def _verdicts(summary: Summary) -> list[tuple[str, str, bool]]:

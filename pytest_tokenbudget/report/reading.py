@@ -8,14 +8,18 @@ a total was edited must not pass for the run's.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import date
+from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.budget import LIMIT_NAMES, Budget, Violation
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.files import check_regular
 from pytest_tokenbudget.record import BaselineResult, ModelTokens, SharedRecord, UsageRecord
 from pytest_tokenbudget.report.document import NAME, SCHEMA
+from pytest_tokenbudget.report.rows import read_plain_test
 from pytest_tokenbudget.report.shapes import (
     MAX_COUNT,
     as_amount,
@@ -37,8 +41,10 @@ from pytest_tokenbudget.summary import BaselineSummary, PriceTable, Summary, tal
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from decimal import Decimal
     from pathlib import Path
+    from typing import BinaryIO
 
     from pytest_tokenbudget.record import Tally
 
@@ -84,6 +90,8 @@ _ENTRY_MODEL = frozenset({"requests", "input", "cached", "cache_write", "output"
 _BASELINE = frozenset({"path", "new", "over", "improved", "stale"})
 _NOTES = ("drift", "unplayed", "blocked")
 
+# How a report is laid out: the lines around those of its tests.
+_BEGIN, _END = b' "tests": [\n', b" ],\n"
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
 _VERSION = re.compile(re.escape(SCHEMA.rpartition("/")[0]) + r"/([0-9]{1,9})", re.ASCII)
 
@@ -96,7 +104,7 @@ def load(path: Path) -> Summary:
             the path and the reason.
     """
     try:
-        return _summary(parse(read_regular(path, max_bytes=MAX_BYTES)))
+        return _read_by_lines(path) or _summary(parse(read_regular(path, max_bytes=MAX_BYTES)))
     except Fault as fault:
         raise ConfigurationError(f"report {printable(str(path))}: {printable(str(fault))}") from None
 
@@ -113,7 +121,67 @@ def from_json(text: str) -> Summary:
         raise ConfigurationError(f"the report {printable(str(fault))}") from None
 
 
-def _summary(data: Any) -> Summary:
+def _read_by_lines(path: Path) -> Summary | None:
+    """Read a report as it is written, with a line for each test, of which only one is in memory at a time.
+
+    Returns:
+        ``None`` where somebody else laid it out, or anything is wrong with it: who reads it as a whole can say what.
+    """
+    try:
+        check_regular(path)
+        if path.stat().st_size > MAX_BYTES:
+            return None
+        with path.open("rb") as file:
+            frame, begin = _frame(file)
+            if begin is None:
+                return None
+            file.seek(begin)
+            return _summary(parse(frame), _rows(file))
+    except (OSError, ValueError, Fault):
+        return None
+
+
+def _frame(file: BinaryIO) -> tuple[bytes, int | None]:
+    """All but the tests, and where their lines begin: ``None`` where they don't stand as they are written.
+
+    No text in JSON holds a line break, so that no line is part of one.
+    """
+    lines = []
+    begin = None
+    while line := file.readline():
+        lines.append(line)
+        if begin is None and line == _BEGIN:
+            begin = file.tell()
+            while line and line != _END:
+                line = file.readline()
+            lines.append(line)
+    return b"".join(lines), begin
+
+
+def _rows(file: BinaryIO) -> Iterator[object]:
+    """Each test's record, or, where it is no plain one, what its line holds."""
+    more = True
+    while more and (line := file.readline()):
+        more = line.endswith(b",\n")
+        row = line[: -2 if more else -1].decode().removeprefix("  ")
+        yield read_plain_test(row, _plain_budget) or parse(row.encode())
+    if more or file.readline() != _END:
+        raise Fault("is cut short")
+
+
+@lru_cache(maxsize=1024)
+def _plain_budget(text: str) -> Budget:
+    """Many tests have the same one."""
+    return _budget(parse(text.encode()), "a test")
+
+
+def _summary(data: Any, rows: Iterable[object] | None = None) -> Summary:
+    """What a document says.
+
+    Args:
+        data: the document.
+        rows: its tests, where they are not in it: what they hold, or records of those that are plain.
+    """
     if not isinstance(data, dict):
         raise Fault(f"must hold a JSON object, not {kind(data)}")
     _check_schema(data)
@@ -126,7 +194,7 @@ def _summary(data: Any) -> Summary:
         raise Fault(f"created = {show(created)}, where a time such as 2026-11-22T10:00:00Z is expected")
     notes = _notes(data)
     calls: dict[tuple[str, str], list[ModelCall]] = {}
-    tests = tuple(_test(test, notes, calls) for test in as_array(data["tests"], "tests"))
+    tests = tuple(_test(test, notes, calls) for test in (as_array(data["tests"], "tests") if rows is None else rows))
     check_once("tests", [test.nodeid for test in tests])
     if unlisted := sorted({nodeid for each in notes.values() for nodeid in each} - {test.nodeid for test in tests}):
         raise Fault(f"has notes on the test {show(unlisted[0])}, which it does not list")
@@ -236,6 +304,11 @@ def _notes(data: dict[str, Any]) -> dict[str, dict[str, tuple[str, ...]]]:
 def _test(
     data: Any, notes: dict[str, dict[str, tuple[str, ...]]], calls: dict[tuple[str, str], list[ModelCall]]
 ) -> UsageRecord:
+    if isinstance(data, UsageRecord):
+        for call in data.calls:
+            calls.setdefault((call.provider, call.model), []).append(call)
+        said = {name: messages for name, of_tests in notes.items() if (messages := of_tests.get(data.nodeid))}
+        return replace(data, **said) if said else data  # type: ignore[arg-type]
     test = as_object(data, _TEST, "tests")
     nodeid = as_text(test["nodeid"], "tests: nodeid")
     own = _calls(test["calls"], nodeid, calls)

@@ -287,17 +287,19 @@ def test_a_total_that_nobody_knows_holds_no_limit(report, combine):
     assert combine(blind, "--total-max-tokens", "1000")[0] == 1
 
 
-def test_reports_of_different_price_tables_are_not_added_up(report, capsys, tmp_path):
+def test_different_price_tables_are_said(report, combine):
     a = report("a.json", used("t"))
     b = report("b.json", used("u"), prices={**PRICES, "date": "2026-11-19"})
-    out = tmp_path / "out.json"
-    assert cli.main(["combine", a, b, "-o", str(out)]) == 4
-    stdout, err = capsys.readouterr()
-    assert (stdout, err.count("\n")) == ("", 1)
-    assert "2026-11-18" in err
-    assert "2026-11-19" in err
-    assert "b.json" in err
-    assert not out.exists()
+    c = report("c.json", used("v"), prices={**PRICES, "version": "0.0.9"})
+    outputs = []
+    for order in ((a, b, c), (c, b, a)):
+        status, joined, err = combine(*order)
+        outputs.append(joined)
+        assert (status, joined["prices"]) == (0, {**PRICES, "date": "2026-11-19"})
+        assert joined["total"]["requests"] == 3
+        (line,) = [line for line in err.splitlines() if "different tables" in line]
+        assert all(word in line for word in ("2026-11-18", "2026-11-19", "0.0.9", "a.json", "b.json", "c.json"))
+    assert outputs[0] == outputs[1]
 
 
 def test_a_shard_that_called_no_model_has_no_say_on_prices(report, combine):

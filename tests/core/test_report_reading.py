@@ -3,16 +3,18 @@ from __future__ import annotations
 import copy
 import json
 import os
+import tracemalloc
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from report_strategies import summaries
 
 from pytest_tokenbudget.budget import Budget, Violation
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.record import BaselineResult, ModelTokens
-from pytest_tokenbudget.report.document import to_json
+from pytest_tokenbudget.report.document import json_chunks, to_json
 from pytest_tokenbudget.report.reading import from_json, load
 from pytest_tokenbudget.usage import ModelCall, Usage
 
@@ -80,6 +82,23 @@ def changed(*path, value):
     return report
 
 
+def laid_out(report):
+    """The report as the plugin lays it out, whatever it holds, and its tests as plain as they can be."""
+    if not isinstance(report, dict):
+        return json.dumps(report)
+    plain = {"violations": [], "budget": None}
+    tests = report.get("tests")
+    if isinstance(tests, list) and tests and isinstance(tests[0], dict):
+        same = {name for name in plain if tests[0].get(name) == REPORT["tests"][0][name]}
+        report = {**report, "tests": [tests[0] | {name: plain[name] for name in same}, *tests[1:]]}
+    fields = []
+    for name, value in report.items():
+        rows = isinstance(value, list) and value
+        shown = ",\n  ".join(map(json.dumps, value)) if rows else json.dumps(value)
+        fields.append(f'"{name}": [\n  {shown}\n ]' if rows else f'"{name}": {shown}')
+    return "{" + ",\n ".join(fields) + "}\n"
+
+
 def test_every_field_of_a_report():
     summary = from_json(json.dumps(REPORT))
     assert summary.plugin_version == "0.1.0"
@@ -137,6 +156,89 @@ def test_what_is_unknown_stays_unknown():
 def test_what_was_written_is_read(summary):
     assert from_json(to_json(summary)) == summary
     assert to_json(from_json(to_json(summary))) == to_json(summary)
+
+
+def _read(read, source):
+    try:
+        return read(source)
+    except ConfigurationError:
+        return "refused"
+
+
+PIECES = [
+    "",
+    " ",
+    "0",
+    "1",
+    "-",
+    ".5",
+    '"',
+    "{",
+    "}",
+    "[",
+    "]",
+    ", ",
+    "null",
+    "true",
+    "\\",
+    "\n",
+    "é",
+    '"input": 1, ',
+    " ],\n",
+]
+
+
+@settings(deadline=None, max_examples=400)
+@given(summaries(), st.data())
+def test_a_file_is_read_by_lines_as_it_is_as_a_whole(tmp_path_factory, summary, data):
+    text = to_json(summary)
+    for _ in range(data.draw(st.integers(0, 2))):
+        begin = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(begin, min(len(text), begin + 3)))
+        piece = data.draw(st.sampled_from(PIECES) | st.just(text[begin : begin + 40]))
+        text = text[:begin] + piece + text[end:]
+    path = tmp_path_factory.getbasetemp() / "edited.json"
+    path.write_text(text, "utf-8", newline="\n")
+    assert _read(load, path) == _read(from_json, text)
+
+
+@pytest.mark.parametrize("row", [
+    '"outcome": "passed", "outcome": "failed"',
+    '"requests": 1, "requests": 1',
+    '"system": 812, "system": 812',
+    ", ".join(['"gpt-4o": {"requests": 1, "input": 600, "cached": 0, "cache_write": 0, "output": 100}'] * 2),
+])  # fmt: skip
+def test_a_key_that_stands_twice_in_a_plain_line_is_refused(tmp_path, row):
+    report = changed(*TEST, "violations", value=[])
+    report |= {"drift": []}
+    path = tmp_path / "report.json"
+    good = to_json(from_json(json.dumps(report))).replace('"failed"', '"passed"')
+    path.write_text(good)
+    assert load(path).tests[0].outcome == "passed"
+    once = row[: len(row) // 2 - 1]
+    assert good.count(once.replace("failed", "passed"))
+    path.write_text(good.replace(once, row, 1))
+    with pytest.raises(ConfigurationError, match="twice"):
+        load(path)
+
+
+def test_a_large_report_is_never_in_memory_as_a_whole(tmp_path):
+    path = tmp_path / "report.json"
+    tests = [copy.deepcopy(REPORT["tests"][0]) | {"nodeid": f"test_{n}", "violations": []} for n in range(2000)]
+    sums = usage(requests=2000, input_tokens=2_216_000, cached_input_tokens=1_024_000, output_tokens=192_000,
+                 total_tokens=2_408_000, cost_usd="0.37")  # fmt: skip
+    report = {**REPORT, "tests": tests, "total": sums, "drift": []}
+    report["models"] = [{**REPORT["models"][0], "usage": sums}]
+    path.write_bytes(b"".join(json_chunks(from_json(json.dumps(report)))))
+    load(path)
+    tracemalloc.start()
+    try:
+        summary = load(path)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(summary.tests) == 2000
+    assert most - kept < path.stat().st_size / 4
 
 
 TEST = ("tests", 0)
@@ -206,9 +308,10 @@ ONE_CALL = (*TEST, "calls", 0)
         (changed("baseline", "stale", value=[1]), "stale"),
     ],
 )
-def test_a_report_that_is_none_is_refused_in_one_line(tmp_path, report, said):
+@pytest.mark.parametrize("dump", [json.dumps, laid_out], ids=["in one line", "as it is written"])
+def test_a_report_that_is_none_is_refused_in_one_line(tmp_path, report, said, dump):
     path = tmp_path / "report.json"
-    path.write_text(json.dumps(report))
+    path.write_text(dump(report))
     with pytest.raises(ConfigurationError) as caught:
         load(path)
     message = str(caught.value)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pytest_tokenbudget.budget import Budget, Violation
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.record import BaselineResult, SharedRecord, Tally, UsageRecord
-from pytest_tokenbudget.summary import BaselineSummary, Summary, merge, overlapping, tally_of
+from pytest_tokenbudget.summary import BaselineSummary, Summary, merge, tally_of
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 PRICES = {"source": "genai-prices", "version": "0.1.3", "date": "2026-11-18", "overrides": []}
@@ -171,13 +171,6 @@ def test_a_decimal_context_left_behind_by_a_test_changes_nothing():
     summary = summarize([UsageRecord(nodeid=str(n), calls=(call("0.123456789"),)) for n in range(3)])
     with decimal.localcontext(decimal.Context(prec=2)):
         assert summary.total.known_cost == Decimal("0.370370367")
-
-
-def test_tests_in_two_summaries_are_named():
-    one = summarize([UsageRecord(nodeid=name, cache_hits=1) for name in "ab"])
-    two = summarize([UsageRecord(nodeid=name, cache_hits=1) for name in "bc"])
-    assert overlapping([one, two]) == ("b",)
-    assert overlapping([one]) == ()
 
 
 def test_what_another_shard_used_is_neither_stale_nor_unused():

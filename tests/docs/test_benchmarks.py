@@ -9,7 +9,7 @@ import pytest
 from doc_blocks import DOCS, ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
-ROWS = {"cassettes": 5, "langchain": 3, "batch": 1}
+ROWS = {"cassettes": 5, "langchain": 3, "batch": 1, "scale": 4, "spread": 1}
 """The quantities that need neither valgrind nor environments of their own, and how many rows each has."""
 
 

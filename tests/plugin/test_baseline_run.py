@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -138,7 +139,26 @@ def test_prices_that_rise_make_nothing_over(pytester, suite, go, document):
     (pytester.path / "prices.toml").write_text(PRICES.replace("1.0", "900.0").replace("2.0", "900.0"), "utf-8")
     go().assert_outcomes(passed=5)
     assert set(statuses(document()).values()) == {"within"}
-    assert document()["total"]["cost_usd"] == "0.1269"  # 10 + 5 + 3 * 42 tokens at $900 a million
+
+
+def test_prices_that_changed_since_the_last_run_are_said(pytester, suite, go, document):
+    """In the report, next to the table; without pytest's cache nobody knows of a last run."""
+    cached = ("-p", "cacheprovider")
+
+    def said(*args):
+        text = " ".join(go("--token-report", *args).stdout.str().split())
+        found = re.search(r"not those of the last run here \((.*?)\): costs moved with them, baselines did not", text)
+        return found and found[1]
+
+    assert [said(*cached) for _ in range(2)] == [None, None]
+    (pytester.path / "prices.toml").write_text(PRICES.replace("1.0", "3.0"), "utf-8")
+    assert said() is None
+    assert [said(*cached) for _ in range(2)] == ["your own file has changed", None]
+    day = document()["prices"]["date"]
+    older = (*cached, "-o", "token_price_date=2026-01-31")
+    assert re.fullmatch(rf"genai-prices \S+ of {day}", said(*older))
+    (pytester.path / ".pytest_cache/v/token_budget/prices").write_text('{"broken": 1}')
+    assert said(*older) is None
 
 
 def test_only_tests_that_passed_are_written(pytester, suite, go, stored):

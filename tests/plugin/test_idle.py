@@ -144,6 +144,8 @@ def test_a_run_without_us_loads_as_much(pytester, loaded):
     front = {f"pytest_tokenbudget{each}" for each in ("", ".plugin", ".options", ".version")}
     if not any("xdist.dsession" in name for name in with_us):
         assert ours <= front
+    # The controller has nothing to say, and so neither adds up nor looks for the day of the prices.
+    assert not ours & {"pytest_tokenbudget.summary", "pytest_tokenbudget.price_day"}
     assert {name.partition(".")[0] for name in with_us - without - ours} <= STANDARD
 
 

@@ -3,8 +3,8 @@
 Most of what an inner run costs are imports that have nothing to do with its scenario, three times over where it is
 spread over two workers. ``WarmPython`` keeps one process that has done them, and gives a program that is used like
 ``python``: it hands its arguments, environment, folder and files to that process, which forks and runs them. The
-plugin is not among what was imported. httpx2 is: to the plugin, it is as if a conftest had done it. Nor are modules of
-other plugins: pytest would warn that it comes too late to rewrite their assertions.
+plugin is not among what was imported. HTTP clients are, as vcrpy imports them all: it is as if a conftest had done
+it. Nor are modules of other plugins: pytest would warn that it comes too late to rewrite their assertions.
 
 Only ``-m pytest``, and what execnet starts for xdist, is run so; anything else, and whatever has other variables for
 Python, gets the ordinary one.
@@ -41,7 +41,7 @@ PRELOADED = (
     "_pytest.subtests", "_pytest.terminalprogress", "_pytest.threadexception", "_pytest.unittest",
     "_pytest.unraisableexception", "_pytest.warnings",
     "execnet", "asyncio", "ssl", "unittest", "xml.etree.ElementTree", "pdb", "yaml", "pydantic", "genai_prices",
-    "genai_prices.data", "httpx2", "h11", "truststore", "encodings.idna", "faulthandler", "readline", "tomllib",
+    "genai_prices.data", "aiohttp", "httpx", "requests", "unittest.mock", "wrapt", "httpx2", "h11", "truststore", "encodings.idna", "faulthandler", "readline", "tomllib",
 )  # fmt: skip
 """What most inner runs import whatever they are about."""
 
