@@ -84,7 +84,7 @@ class Activation:
         if self._gate is None:
             return
         late = self._gate.take_late()
-        left = self._gate.drain_shared()
+        left = self._gate.drain_rest()
         if self._extent is not None and hasattr(self._config, "workeroutput"):
             from pytest_tokenbudget.extent import DESELECTED  # noqa: PLC0415 - it is loaded by now
             from pytest_tokenbudget.record import LATE, LEFTOVER  # noqa: PLC0415 - likewise

@@ -97,20 +97,16 @@ class Collector:
         self._note_outcome(report)
         if report.when != "teardown":
             return
-        carried = getattr(report, RECORD_ATTRIBUTE, None)
+        carried: dict[str, Any] = getattr(report, RECORD_ATTRIBUTE, {})
         outcome = self._outcomes.pop(report.nodeid, "passed")
         if outcome == "passed" and report.nodeid in self._failed_subtests:
             outcome = "failed"
-        self._seen[report.nodeid] = outcome
-        if carried is None:
-            return
-        if carried["record"] is not None:
-            if (before := self._records.pop(report.nodeid, None)) is not None:
-                self._shared += _still_spent(before)  # a rerun takes the place of the first try
-            self._records[report.nodeid] = UsageRecord.from_dict(carried["record"]).with_outcome(outcome)
-            self._spending = self._spending.plus(self._records[report.nodeid].calls)
-        self.take_shared([SharedRecord.from_dict(each) for each in carried["shared"]])
-        self.take_late(carried["late"])
+        if (record := carried.get("record")) is None:
+            self._seen[report.nodeid] = outcome
+        else:
+            self._take_record(UsageRecord.from_dict(record).with_outcome(outcome))
+        self.take_shared([SharedRecord.from_dict(each) for each in carried.get("shared", ())])
+        self.take_late(carried.get("late", ()))
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self) -> None:
@@ -128,10 +124,10 @@ class Collector:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Take what a worker used after its last test; a worker that crashed makes the run incomplete."""
         self._crashed = self._crashed or bool(error)
-        output = getattr(node, "workeroutput", {})
+        output = getattr(node, "workeroutput", {})  # taken out of: of an interrupted worker, xdist tells twice
         self.extent.deselected = self.extent.deselected or output.get(DESELECTED, False)
-        self.take_shared([SharedRecord.from_dict(each) for each in output.get(LEFTOVER, ())])
-        self.take_late(output.get(LATE, ()))
+        self.take_shared([SharedRecord.from_dict(each) for each in output.pop(LEFTOVER, ())])
+        self.take_late(output.pop(LATE, ()))
         if workerinput := getattr(node, "workerinput", None):
             self._spools.append(spool_path(workerinput))
 
@@ -222,6 +218,14 @@ class Collector:
         return True
 
     # -- the steps
+
+    def _take_record(self, record: UsageRecord) -> None:
+        """Take a test's record, by its own node id: behind the report's, there may be a group of xdist's."""
+        self._seen[record.nodeid] = record.outcome
+        if (before := self._records.pop(record.nodeid, None)) is not None:
+            self._shared += _still_spent(before)  # a rerun takes the place of the first try
+        self._records[record.nodeid] = record
+        self._spending = self._spending.plus(record.calls)
 
     def _read_spools(self) -> list[str]:
         """Take what workers could no longer send; returns what can't be read."""

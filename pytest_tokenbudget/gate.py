@@ -16,7 +16,7 @@ from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.late import PATIENCE_SECONDS, LateAttempts
 from pytest_tokenbudget.ledger import Billing, Frame, Ledger, pop_frame, push_frame
 from pytest_tokenbudget.markers import MarkerSettings, read_markers
-from pytest_tokenbudget.neighbours import untracked
+from pytest_tokenbudget.neighbours import ungrouped_nodeid, untracked
 from pytest_tokenbudget.options import asks
 from pytest_tokenbudget.playbacks import (
     Missed,
@@ -33,7 +33,7 @@ from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.capture.playback import Playback
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.settings import Settings
     from pytest_tokenbudget.spending import Account
     from pytest_tokenbudget.summary import Note
+    from pytest_tokenbudget.usage import ModelCall
 
 PROPERTY_PREFIX = "token_budget."
 
@@ -50,6 +51,7 @@ class RunningTest:
     """A test on its way through the gate.
 
     Attributes:
+        nodeid: its node id, as a baseline and a command line have it.
         marker_settings: what its markers say.
         ledger: its model calls.
         playback: where it replays from; ``None`` where it does not replay.
@@ -61,6 +63,7 @@ class RunningTest:
         teardown: undone at its end.
     """
 
+    nodeid: str
     marker_settings: MarkerSettings
     ledger: Ledger
     tracker: UsageTracker
@@ -119,7 +122,7 @@ class Gate:
             try:
                 self._dismiss(item, running)
             except pytest.fail.Exception as failure:  # its report was made: it is told with what comes late
-                self.late.add(item.nodeid, [failure.msg or ""])
+                self.late.add(running.nodeid, [failure.msg or ""])
         self.frame.rest.settle()
         pop_frame(self.frame)
         if self._attached:
@@ -141,7 +144,7 @@ class Gate:
         if REFUSAL in item.stash:
             del item.stash[REFUSAL]
         if (untold := self._finished.pop(item.nodeid, None)) is not None:
-            self._keep_spent(UsageRecord.from_dict(untold))
+            self._keep_spent(UsageRecord.from_dict(untold).calls)  # an earlier try's
         running: RunningTest | None = None
         try:
             running = self._admit(item)
@@ -154,12 +157,12 @@ class Gate:
             result = yield
         except BaseException:
             running.failed = True
-            self._note_misses(item, running, self._shared.take_misses())
-            self._fail_on_misses(item, running)
+            self._note_misses(running, self._shared.take_misses())
+            self._fail_on_misses(running)
             raise
         if running.playback is not None:
             running.playback.prepare()
-        self._fail_on_misses(item, running)
+        self._fail_on_misses(running)
         return result
 
     @pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)
@@ -185,16 +188,16 @@ class Gate:
             raise
         except BaseException as error:
             running.failed = not isinstance(error, pytest.skip.Exception)
-            self._judge(item, running, ran=running.failed)
-            self._fail_on_misses(item, running)
+            self._judge(running, ran=running.failed)
+            self._fail_on_misses(running)
             self._explain(item, running)
             raise
-        self._judge(item, running)
-        self._fail_on_misses(item, running)
+        self._judge(running)
+        self._fail_on_misses(running)
         if running.message and self.settings.enforcement == "enforce":
             pytest.fail(running.message, pytrace=False)
         self._fail_on_unplayed(item, running)
-        self._fail_on_age(item, running)
+        self._fail_on_age(running)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -205,14 +208,16 @@ class Gate:
             return (yield)
         try:
             result = yield
-            self._fail_on_misses(item, running)
+            self._fail_on_misses(running)
             if running.young:
-                self._fail_on_age(item, running)  # of what its fixtures asked for at their end
+                self._fail_on_age(running)  # of what its fixtures asked for at their end
         except BaseException as error:
             running.failed = True
-            self._note_misses(item, running, self._shared.take_misses())
+            self._note_misses(running, self._shared.take_misses())
             missed = self._dismiss(item, running)
-            if missed and not isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
+            if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
+                self._keep_spent(running.tracker.priced_calls)  # there will be no report to carry it
+            elif missed:
                 # What a fixture's end made of the refusal would only hide it.
                 raise pytest.fail.Exception("\n".join(missed), pytrace=False) from None
             raise
@@ -256,15 +261,18 @@ class Gate:
         self._shared.note_misses()
         return self.late.take()
 
-    def drain_shared(self) -> list[SharedRecord]:
-        """What shared fixtures, and code outside of any test, have used since this was last asked."""
+    def drain_rest(self) -> list[SharedRecord]:
+        """What is charged to no test, at the end of the run: that of tests included which an interrupt cut short."""
+        for running in self._inside.values():
+            running.ledger.settle()
+            self._keep_spent(running.tracker.priced_calls)
         return self._shared.drain()
 
     # -- the steps
 
-    def _keep_spent(self, record: UsageRecord) -> None:
-        """What an earlier try of a test has spent is charged to no test, and stays spent."""
-        for call in record.calls:
+    def _keep_spent(self, calls: Iterable[ModelCall]) -> None:
+        """What a test has spent that will not be reported is charged to no test, and stays spent."""
+        for call in calls:
             if not call.replayed:
                 Billing((self.frame.rest,)).add(call)
 
@@ -283,7 +291,11 @@ class Gate:
         self._attach()
         ledger = Ledger(item.nodeid)
         running = RunningTest(
-            marker_settings=marker_settings, ledger=ledger, tracker=UsageTracker(ledger, self.book), playback=playback
+            nodeid=ungrouped_nodeid(item),
+            marker_settings=marker_settings,
+            ledger=ledger,
+            tracker=UsageTracker(ledger, self.book),
+            playback=playback,
         )
         item.user_properties[:] = [
             each for each in item.user_properties if not str(each[0]).startswith(PROPERTY_PREFIX)
@@ -294,19 +306,18 @@ class Gate:
         running.teardown.enter_context(playing(playback, self.settings))
         return running
 
-    def _judge(self, item: pytest.Item, running: RunningTest, *, ran: bool = True) -> None:
+    def _judge(self, running: RunningTest, *, ran: bool = True) -> None:
         """Hold what the test used up to now against what it is allowed.
 
         Args:
-            item: the test.
-            running: its state.
+            running: the test.
             ran: whether its code ran, and was not skipped.
         """
         running.judged = True
         running.ledger.settle()
         record = self._judge_of_tests.judge(
             UsageRecord(
-                nodeid=item.nodeid,
+                nodeid=running.nodeid,
                 calls=running.tracker.priced_calls,
                 cache_hits=running.ledger.cache_hits,
                 incidents=running.ledger.incidents,
@@ -316,7 +327,7 @@ class Gate:
             ran=ran,
         )
         if running.playback is not None:
-            told = describe_estimates(running.playback, item.nodeid, self.book, self.settings.rootdir)
+            told = describe_estimates(running.playback, running.nodeid, self.book, self.settings.rootdir)
             record = replace(record, drift=(*record.drift, *told))
         if record.violations or self._tells_parts:
             record = replace(record, calls=tuple(map(locate_input, record.calls)))
@@ -333,23 +344,23 @@ class Gate:
         elif running.ledger.calls or running.ledger.cache_hits:
             item.add_report_section("call", "token usage", str(running.tracker))
 
-    def _fail_on_misses(self, item: pytest.Item, running: RunningTest) -> None:
+    def _fail_on_misses(self, running: RunningTest) -> None:
         """A request without an answer, by no recording or too little money, fails the test, whatever its code did."""
-        if lines := self._take_misses(item, running):
+        if lines := self._take_misses(running):
             # What the code under test made of the miss would only hide it.
             raise pytest.fail.Exception("\n".join(lines), pytrace=False) from None
 
-    def _take_misses(self, item: pytest.Item, running: RunningTest) -> tuple[str, ...]:
+    def _take_misses(self, running: RunningTest) -> tuple[str, ...]:
         """What the test asked for and did not get since this was last asked, each one line, noted in its record."""
         missed = Missed(blocked=tuple(describe_refusals(running.ledger)))
         if running.playback is not None:
-            missed = missed.joined(take_misses(running.playback, item.nodeid, self.book, self.settings.rootdir))
-        self._note_misses(item, running, missed)
+            missed = missed.joined(take_misses(running.playback, running.nodeid, self.book, self.settings.rootdir))
+        self._note_misses(running, missed)
         return missed.lines
 
-    def _note_misses(self, item: pytest.Item, running: RunningTest, missed: Missed) -> None:
+    def _note_misses(self, running: RunningTest, missed: Missed) -> None:
         if missed.lines:
-            record = running.record or UsageRecord(nodeid=item.nodeid, calls=running.tracker.priced_calls)
+            record = running.record or UsageRecord(nodeid=running.nodeid, calls=running.tracker.priced_calls)
             running.record = replace(
                 record, drift=(*record.drift, *missed.drift), blocked=(*record.blocked, *missed.blocked)
             )
@@ -371,9 +382,9 @@ class Gate:
                 pytrace=False,
             )
 
-    def _fail_on_age(self, item: pytest.Item, running: RunningTest) -> None:
+    def _fail_on_age(self, running: RunningTest) -> None:
         """Recordings that are older than allowed fail a test that passes otherwise."""
-        nodeid = item.nodeid
+        nodeid = running.nodeid
         if running.playback is not None and (
             line := describe_age(running.playback, subject=nodeid, nodeid=nodeid, max_age=self.settings.max_age)
         ):
@@ -391,7 +402,7 @@ class Gate:
         running.ledger.settle()
         if not running.judged:
             missed = running.record
-            self._judge(item, running, ran=False)  # it ended in set-up
+            self._judge(running, ran=False)  # it ended in set-up
             if missed is not None and running.record is not None:
                 running.record = replace(running.record, drift=missed.drift, blocked=missed.blocked)
         try:
@@ -400,10 +411,10 @@ class Gate:
         finally:
             running.teardown.close()
             if running.playback is not None:
-                running.playback.ward.end(self.late.teller(item.nodeid))
+                running.playback.ward.end(self.late.teller(running.nodeid))
             running.ledger.close()
-            lines = self._take_misses(item, running)
-            record = running.record or UsageRecord(nodeid=item.nodeid)
+            lines = self._take_misses(running)
+            record = running.record or UsageRecord(nodeid=running.nodeid)
             late = running.tracker.priced_calls[len(record.calls) :]  # used in teardown: reported, not judged
             cassettes = (
                 (str(running.playback.path),) if running.playback is not None and running.playback.used else ()
@@ -411,6 +422,7 @@ class Gate:
             running.record = replace(
                 record,
                 calls=(*record.calls, *map(locate_input, late)) if self._tells_parts else (*record.calls, *late),
+                late_calls=len(late),
                 cache_hits=running.ledger.cache_hits,
                 cassettes=cassettes,
                 incidents=running.ledger.incidents,

@@ -1,4 +1,4 @@
-"""Plugins that run cassettes of their own: a test that is theirs keeps theirs, and is only counted."""
+"""What other plugins do to a test: those with cassettes of their own keep theirs, and xdist calls it otherwise."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ TRACKING = "LANGSMITH_TEST_TRACKING"
 
 NO_CONFIG = ("pytest_recording.plugin", "pytest_vcr")
 """Modules whose ``vcr_config`` fixture is an empty one, for users to override."""
+
+
+def ungrouped_nodeid(item: pytest.Item) -> str:
+    """A test's node id without the group that xdist puts behind it, which no baseline and no command line knows.
+
+    Source: ``pytest_collection_modifyitems`` of ``xdist.remote``, for ``--dist=loadgroup``.
+    """
+    plain = f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
+    return plain if item.nodeid.startswith(f"{plain}@") else item.nodeid
 
 
 def has_own_cassette(item: pytest.Item) -> bool:

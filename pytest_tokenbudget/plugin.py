@@ -71,8 +71,15 @@ def usage(request: pytest.FixtureRequest) -> UsageTracker:
     """The test's model usage, live: tokens, requests, cost and calls so far."""
     from pytest_tokenbudget.gate import RUNNING  # noqa: PLC0415 - only for tests that ask
 
-    tracker: UsageTracker = request.node.stash[RUNNING].tracker
-    return tracker
+    item: pytest.Item = request.node
+    running = item.stash.get(RUNNING, None)
+    if running is None:
+        pytest.fail(
+            f"{item.nodeid} asked for usage while it ran, and nothing had counted it until then; take usage as an "
+            'argument, mark the test with @pytest.mark.usefixtures("usage"), or run with --token-report',
+            pytrace=False,
+        )
+    return running.tracker
 
 
 def _activation(config: pytest.Config) -> Activation:

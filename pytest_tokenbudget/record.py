@@ -125,6 +125,7 @@ class UsageRecord:
         outcome: what pytest says of it, once all its phases ran.
         verdict: what the budget says of it.
         calls: its model requests, priced, in order of completion.
+        late_calls: how many of them, the last ones, its fixtures made while they were torn down: not judged.
         cache_hits: answers from LangChain's own cache.
         budget: its limits, or ``None``.
         violations: the limits that do not hold.
@@ -140,6 +141,7 @@ class UsageRecord:
     outcome: Outcome = "passed"
     verdict: Verdict = "none"
     calls: tuple[ModelCall, ...] = ()
+    late_calls: int = 0
     cache_hits: int = 0
     budget: Budget | None = None
     violations: tuple[Violation, ...] = ()
@@ -157,9 +159,12 @@ class UsageRecord:
 
     @property
     def models(self) -> dict[str, ModelTokens]:
-        """What a baseline remembers of this test: its measured and estimated tokens per model, sorted by name."""
+        """What a baseline remembers of this test: its measured and estimated tokens per model, sorted by name.
+
+        Without its late calls: nobody can hold them against a baseline any more.
+        """
         counts: dict[str, Counter[str]] = {}
-        for call in self.calls:
+        for call in self.calls[: len(self.calls) - self.late_calls]:
             if call.usage is None:
                 continue
             counts.setdefault(call.model, Counter()).update(
@@ -178,6 +183,7 @@ class UsageRecord:
             "outcome": self.outcome,
             "verdict": self.verdict,
             "calls": [call_to_dict(call) for call in self.calls],
+            "late_calls": self.late_calls,
             "cache_hits": self.cache_hits,
             "budget": None if self.budget is None else self.budget.to_dict(),
             "violations": [_violation_to_dict(violation) for violation in self.violations],
@@ -193,6 +199,7 @@ class UsageRecord:
             outcome=data["outcome"],
             verdict=data["verdict"],
             calls=tuple(call_from_dict(call) for call in data["calls"]),
+            late_calls=data["late_calls"],
             cache_hits=data["cache_hits"],
             budget=None if data["budget"] is None else Budget.from_dict(data["budget"]),
             violations=tuple(_violation_from_dict(violation) for violation in data["violations"]),

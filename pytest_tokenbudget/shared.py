@@ -11,6 +11,7 @@ import pytest
 
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.ledger import Ledger
+from pytest_tokenbudget.neighbours import ungrouped_nodeid
 from pytest_tokenbudget.options import asks
 from pytest_tokenbudget.playbacks import (
     Missed,
@@ -85,7 +86,7 @@ class SharedFixtures:
         if fixturedef.scope == "function" or not self._is_counted(fixturedef.argname, request):
             return (yield)
         self._attach()
-        nodeid = getattr(request, "_pyfuncitem", request.node).nodeid
+        nodeid = ungrouped_nodeid(getattr(request, "_pyfuncitem", request.node))
         name = fixturedef.argname
         shared = Shared(fixture=name, scope=fixturedef.scope, nodeid=nodeid, ledger=Ledger(f"fixture {name}"))
         self._shared.append(shared)

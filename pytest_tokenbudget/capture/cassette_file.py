@@ -134,11 +134,13 @@ class CassetteFile:
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target):
             check_regular(target)
-            data = _serialized(self._join(cassette_dict, serializer), serializer)
+            joined = self._join(cassette_dict, serializer)
+            data = _serialized(joined, serializer)
             if len(data) > MAX_BYTES:
                 raise CassetteError(f"it would be larger than {MAX_BYTES // 2**20} MiB, and would not be replayed")
             write_atomically(target, data)
-        self._found = data
+        # What others have put there is not ours to leave out the next time: a fixture saves twice.
+        self._found = data if joined is cassette_dict else _serialized(cassette_dict, serializer)
 
     def _write_partial(self, path: str, cassette_dict: dict[str, Any], serializer: Any) -> None:
         target = Path(path + PARTIAL)

@@ -320,6 +320,17 @@ def test_the_same_answer_recorded_twice_is_there_twice(path):
     assert asked(path) == ["same"] * 3
 
 
+def test_who_saves_again_keeps_what_others_saved_between(path):
+    """As fixtures do: what they asked for is saved when they are set up, and the rest when they are torn down."""
+    one, other = record(path, "one"), record(path, "other")
+    for playback in (one, other):
+        playback.save(whole=True)
+    for playback, text in ((one, "one's end"), (other, "other's end")):
+        playback.cassette.append(request(text), response("bye"))
+        playback.save(whole=True)
+    assert sorted(asked(path)) == ["one", "one's end", "other", "other's end"]
+
+
 def test_who_looks_while_another_saves_sees_one_file(path, monkeypatch):
     # Between the first look at the file and its reading, another worker saves.
     record(path, "old").save(whole=True)

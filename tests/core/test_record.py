@@ -54,6 +54,7 @@ records = st.builds(
     outcome=st.sampled_from(["passed", "failed", "error", "skipped", "xfailed", "xpassed"]),
     verdict=st.sampled_from(["within", "over", "unmeasured", "none"]),
     calls=st.lists(calls, max_size=2).map(tuple),
+    late_calls=counts,
     cache_hits=counts,
     budget=st.none() | budgets,
     violations=st.lists(violations, max_size=2).map(tuple),

@@ -194,6 +194,28 @@ def test_only_tests_that_passed_are_written(pytester, suite, go, stored):
     }
 
 
+def test_what_is_not_judged_is_not_written(pytester, suite, go, stored, document, monkeypatch):  # noqa: PLR0917
+    """The end of a test's fixtures comes after its verdict: in its entry, it would be room to grow into."""
+    pytester.makepyfile(
+        test_suite="""
+        import os, model, pytest
+        @pytest.fixture
+        def late():
+            yield
+            model.ask(100, 1, model="small")
+        def test_it(late): model.ask(int(os.environ.get("SIZE", 10)), 5, model="small")
+        def test_late_only(late): pass
+        """
+    )
+    go("--token-update-baseline").assert_outcomes(passed=2)
+    assert stored() == {"test_suite.py::test_it": {"small": used(10, 5)}, "test_suite.py::test_late_only": {}}
+    go().assert_outcomes(passed=2)
+    assert statuses(document()) == {"test_it": "within", "test_late_only": "within"}
+    assert document()["total"]["input_tokens"] * 2 == suite.input_tokens == 2 * 210
+    monkeypatch.setenv("SIZE", "11")
+    go().assert_outcomes(passed=1, failed=1)
+
+
 def test_unmeasured_tests_are_not_written(pytester, suite, go, stored):
     suite.answer(
         body={

@@ -5,6 +5,7 @@ import sys
 from xml.etree import ElementTree as ET
 
 import pytest
+from neighbours import without_all_but
 
 # ruff: noqa: PLR0917 - fixtures are asked for by name
 
@@ -269,7 +270,7 @@ FAILING = """
 
 def test_stopping_and_last_failed_act_as_for_an_assertion(told, pytester):
     pytester.makepyfile(FAILING)
-    live = ("-o", "token_replay=off", "-o", "asyncio_default_fixture_loop_scope=function")
+    live = ("-o", "token_replay=off", *without_all_but())
     pytester.runpytest_subprocess(*live, "-x").assert_outcomes(failed=1)
     pytester.runpytest_subprocess(*live, "--maxfail=2").assert_outcomes(failed=2, passed=1)
     pytester.runpytest_subprocess(*live, "--lf").assert_outcomes(failed=2)

@@ -199,6 +199,25 @@ def test_it_is_live_and_of_one_test_only(told, pytester, run_live):
     assert sum(bill.input_tokens for bill in told.bills if bill.model == "gpt-4o") == 100
 
 
+def test_who_asks_too_late_is_told_what_to_do(told, pytester, run):
+    pytester.makefile(".md", page='    >>> usage = getfixture("usage")\n')
+    pytester.makepyfile("""
+        import pytest, model
+        def test_late(request):
+            request.getfixturevalue("usage")
+        @pytest.mark.usefixtures("usage")
+        def test_known(request):
+            model.ask(10, 5)
+            assert request.getfixturevalue("usage").input_tokens == 10
+    """)
+    doctests = ("--doctest-glob=*.md", "-o", "token_replay=off")
+    result = run(*doctests)
+    result.assert_outcomes(passed=1, failed=2)
+    assert sum("asked for usage while it ran" in line and "usefixtures" in line for line in result.outlines) == 2
+    assert "KeyError" not in result.stdout.str()
+    run(*doctests, "--token-report").assert_outcomes(passed=3)
+
+
 def test_asynchronous_tests_of_every_kind(told, pytester, run_live):
     pytester.makepyfile("""
         import asyncio, unittest
