@@ -59,4 +59,4 @@ class Recording:
         if self._open:
             self._open = False
             what = f"the answer to {self._request.method} {scrub_url(self._request.uri)} broke off ({error!r})"
-            self._cassette.playback.end(self, f"{what}, so it can't be recorded; {self._cassette.path} is as it was")
+            self._cassette.playback.end(self, f"{what}, so it can't be recorded; {self._cassette.playback.path} is as it was")
