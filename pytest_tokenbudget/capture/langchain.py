@@ -53,6 +53,29 @@ def watch_cache(llms: ModuleType) -> None:
             setattr(llms, name, wrapped)
 
 
+def spare_question(chat_models: ModuleType) -> None:
+    """Let LangChain not ask of our handler, before each answer, whether it wants to see it streamed."""
+    wrap(chat_models.BaseChatModel, "_should_stream", _unless_alone)
+
+
+def _unless_alone(should_stream: Any) -> Any:
+    """Where ours is the only handler, tell the model that there is none, which gives the same answer.
+
+    The question is an ``isinstance`` of a runtime protocol: before Python 3.12, that takes as long as all else that
+    a tracked call takes more than an untracked one.
+
+    Source: ``BaseChatModel._should_stream`` of langchain-core 1.0 to 1.8, which asks the run manager nothing else.
+    """
+
+    @functools.wraps(should_stream)
+    def asked(self: Any, *, run_manager: Any = None, **kwargs: Any) -> Any:
+        if run_manager is not None and run_manager.handlers == [HANDLER]:
+            run_manager = None
+        return should_stream(self, run_manager=run_manager, **kwargs)
+
+    return asked
+
+
 def _told_to_all(on_llm_start: Any) -> Any:
     """Start our handler apart: LangChain tells nobody else of a completion where one handler runs inline.
 
