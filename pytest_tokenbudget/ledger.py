@@ -106,7 +106,7 @@ class Ledger:
         return taken
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Billing:
     """Where one call goes: fixed when it starts, so that an answer which comes late is not the next test's.
 
@@ -166,9 +166,11 @@ class Billing:
 
     def _targets(self) -> list[Ledger]:
         targets = [ledger for ledger in self.ledgers if ledger.is_open]
-        account = self.ledgers[0] if self.ledgers else None
+        if len(targets) == len(self.ledgers):
+            return targets
+        account = self.ledgers[0]
         # The test has been judged and reported: what comes now is the session's.
-        if account is not None and not account.is_open and _frames and _frames[-1].rest is not account:
+        if not account.is_open and _frames and _frames[-1].rest is not account:
             targets.append(_frames[-1].rest)
         return targets
 
@@ -236,9 +238,10 @@ def billing(*, outside: bool = False) -> Billing | None:
         return None
     with _LOCK:
         frame = _frames[-1] if _frames else None
-        account = () if frame is None else ((not outside and frame.running) or frame.rest,)
-        ledgers = (*account, *reversed(_open_blocks()))
-    return Billing(ledgers) if ledgers else None
+        ledgers = [] if frame is None else [(not outside and frame.running) or frame.rest]
+        if _blocks:
+            ledgers += reversed(_open_blocks())
+    return Billing(tuple(ledgers)) if ledgers else None
 
 
 @contextmanager
@@ -278,9 +281,7 @@ def _around(block: Ledger | None) -> list[Ledger]:
 
 
 def _open_blocks() -> list[Ledger]:
-    """The open blocks around a call in this context, else those that it must belong to."""
-    if not _blocks:
-        return []
+    """Where there are blocks: the open ones around a call in this context, else those that it must belong to."""
     if chain := _around(_block.get()):
         return chain
     if _has_context.get() or threading.current_thread() is threading.main_thread():

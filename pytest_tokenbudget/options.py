@@ -6,189 +6,146 @@ pytest loads this module in every run, and asks it of every test, so it holds pl
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pytest
 
 BUDGET = "token_budget"
 CASSETTE = "token_cassette"
-FIXTURE_HOME = "pytest_tokenbudget.plugin"
+HOME = "pytest_tokenbudget.plugin"
 
 DEFAULT_BASELINE = "token-baseline.json"
 
 
-class Option:
-    """One setting: an ini key and, where ``flag`` is set, a command line option.
+TABLE = {
+    "token_record": (
+        "none once new_episodes all rewrite",
+        "none",
+        "MODE",
+        "record model traffic: none (replay only, the default), once, new_episodes, all or rewrite",
+    ),
+    "token_replay": (
+        "marked all off",
+        "marked",
+        None,
+        "which tests replay recorded traffic: marked (those with a marker or the usage fixture), all or off",
+    ),
+    "token_cassette_dir": (
+        "path",
+        None,
+        None,
+        "folder for cassettes, relative to the rootdir; by default cassettes/ beside each test file",
+    ),
+    "token_unplayed": (
+        "warn fail",
+        "warn",
+        None,
+        "recordings that a passing test left unplayed: warn lists them, fail fails the test",
+    ),
+    "token_drift": (
+        "fail estimate",
+        "fail",
+        "MODE",
+        "a request that no recording answers: fail (default), or estimate its usage from the nearest recording",
+    ),
+    "token_max_age": (
+        "age",
+        None,
+        "AGE",
+        "fail tests whose recordings are older, such as 90d",
+    ),
+    "token_max_spend": (
+        "usd",
+        None,
+        "USD",
+        "refuse each live request that could bring what the run spends above this",
+    ),
+    "token_baseline": (
+        "path",
+        None,
+        "PATH",
+        "baseline file (default: token-baseline.json in the rootdir, judged whenever it exists)",
+    ),
+    "token_baseline_missing": (
+        "allow fail",
+        "allow",
+        None,
+        "tests that used a model and have no baseline entry: allow or fail",
+    ),
+    "token_tolerance": (
+        "percent",
+        "0%",
+        "PERCENT",
+        'how far above its baseline a test may go, such as "5%%"',
+    ),
+    "token_budget": (
+        "enforce warn off",
+        "enforce",
+        "MODE",
+        "enforce budgets (default), warn (report what would fail) or off (only count)",
+    ),
+    "token_estimates": (
+        "judge fail",
+        "judge",
+        None,
+        "estimated usage: judge it like measured usage, or fail the test as unmeasured",
+    ),
+    "token_prices": (
+        "path",
+        None,
+        None,
+        "TOML file with prices and aliases of your own models",
+    ),
+    "token_price_date": (
+        "day",
+        None,
+        None,
+        "day whose list prices hold, such as 2026-11-18 (default: the day of the installed price table)",
+    ),
+    "token_test_max_cost": (
+        "usd",
+        None,
+        None,
+        "USD that each test may cost where no marker says otherwise",
+    ),
+    "token_test_max_tokens": (
+        "count",
+        None,
+        None,
+        "tokens that each test may use where no marker says otherwise",
+    ),
+    "token_test_max_requests": (
+        "count",
+        None,
+        None,
+        "model requests that each test may make where no marker says otherwise",
+    ),
+    "token_total_max_cost": (
+        "usd",
+        None,
+        "USD",
+        "fail the run when all its tests together cost more",
+    ),
+    "token_total_max_tokens": (
+        "count",
+        None,
+        "N",
+        "fail the run when all its tests together use more tokens",
+    ),
+    "token_offline_tiktoken": (
+        "boolean",
+        "true",
+        None,
+        "in replayed tests, serve tiktoken's vocabularies from this plugin so that it needs no network",
+    ),
+}
+"""Each setting by its ini key: how its text is read, the value where the user says nothing, what stands for its value
+in the help where it is an option of the command line too, and the help itself. ``settings.Option`` names them.
 
-    Attributes:
-        name: the ini key, and the command line option's name with dashes.
-        kind: how its text is read: ``path``, ``usd``, ``count``, ``percent``, ``day``, ``age``, ``boolean``, or the
-            words that are allowed.
-        help: one line for ``pytest --help`` and the docs.
-        default: the value where the user says nothing, as a user would write it.
-        flag: whether it stands on the command line too.
-        metavar: what to show for the value in the help.
-    """
-
-    __slots__ = ("default", "flag", "help", "kind", "metavar", "name")
-
-    def __init__(  # noqa: PLR0913 - a row of a table, all by keyword
-        self,
-        *,
-        name: str,
-        kind: str,
-        help: str,  # noqa: A002 - argparse's name for it
-        default: str | None = None,
-        flag: bool = False,
-        metavar: str | None = None,
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        self.help = help
-        self.default = default
-        self.flag = flag
-        self.metavar = metavar
-
-    @property
-    def long(self) -> str:
-        """The command line option."""
-        return "--" + self.name.replace("_", "-")
-
-
-OPTIONS = (
-    Option(
-        name="token_record",
-        kind="none once new_episodes all rewrite",
-        default="none",
-        flag=True,
-        metavar="MODE",
-        help="record model traffic: none (replay only, the default), once, new_episodes, all or rewrite",
-    ),
-    Option(
-        name="token_replay",
-        kind="marked all off",
-        default="marked",
-        help="which tests replay recorded traffic: marked (those with a marker or the usage fixture), all or off",
-    ),
-    Option(
-        name="token_cassette_dir",
-        kind="path",
-        help="folder for cassettes, relative to the rootdir; by default cassettes/ beside each test file",
-    ),
-    Option(
-        name="token_unplayed",
-        kind="warn fail",
-        default="warn",
-        help="recordings that a passing test left unplayed: warn lists them, fail fails the test",
-    ),
-    Option(
-        name="token_drift",
-        kind="fail estimate",
-        default="fail",
-        flag=True,
-        metavar="MODE",
-        help="a request that no recording answers: fail (default), or estimate its usage from the nearest recording",
-    ),
-    Option(
-        name="token_max_age",
-        kind="age",
-        flag=True,
-        metavar="AGE",
-        help="fail tests whose recordings are older, such as 90d",
-    ),
-    Option(
-        name="token_max_spend",
-        kind="usd",
-        flag=True,
-        metavar="USD",
-        help="refuse each live request that could bring what the run spends above this",
-    ),
-    Option(
-        name="token_baseline",
-        kind="path",
-        flag=True,
-        metavar="PATH",
-        help="baseline file (default: token-baseline.json in the rootdir, judged whenever it exists)",
-    ),
-    Option(
-        name="token_baseline_missing",
-        kind="allow fail",
-        default="allow",
-        help="tests that used a model and have no baseline entry: allow or fail",
-    ),
-    Option(
-        name="token_tolerance",
-        kind="percent",
-        default="0%",
-        flag=True,
-        metavar="PERCENT",
-        help='how far above its baseline a test may go, such as "5%%"',
-    ),
-    Option(
-        name="token_budget",
-        kind="enforce warn off",
-        default="enforce",
-        flag=True,
-        metavar="MODE",
-        help="enforce budgets (default), warn (report what would fail) or off (only count)",
-    ),
-    Option(
-        name="token_estimates",
-        kind="judge fail",
-        default="judge",
-        help="estimated usage: judge it like measured usage, or fail the test as unmeasured",
-    ),
-    Option(
-        name="token_prices",
-        kind="path",
-        help="TOML file with prices and aliases of your own models",
-    ),
-    Option(
-        name="token_price_date",
-        kind="day",
-        help="day whose list prices hold, such as 2026-11-18 (default: the day of the installed price table)",
-    ),
-    Option(
-        name="token_test_max_cost",
-        kind="usd",
-        help="USD that each test may cost where no marker says otherwise",
-    ),
-    Option(
-        name="token_test_max_tokens",
-        kind="count",
-        help="tokens that each test may use where no marker says otherwise",
-    ),
-    Option(
-        name="token_test_max_requests",
-        kind="count",
-        help="model requests that each test may make where no marker says otherwise",
-    ),
-    Option(
-        name="token_total_max_cost",
-        kind="usd",
-        flag=True,
-        metavar="USD",
-        help="fail the run when all its tests together cost more",
-    ),
-    Option(
-        name="token_total_max_tokens",
-        kind="count",
-        flag=True,
-        metavar="N",
-        help="fail the run when all its tests together use more tokens",
-    ),
-    Option(
-        name="token_offline_tiktoken",
-        kind="boolean",
-        default="true",
-        help="in replayed tests, serve tiktoken's vocabularies from this plugin so that it needs no network",
-    ),
-)
-
-INI_KEYS = (*(option.name for option in OPTIONS), "token_report")
+Plain tuples: what is made of a class, and by calls, costs every run more.
+"""
 
 MARKERS = (
     (
@@ -199,8 +156,11 @@ MARKERS = (
 )
 
 
-def add_options(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Announce every option to pytest, under "token budget" in its help."""
+    # Loaded by its module's name (-p pytest_tokenbudget.plugin), the plugin is not loaded again by its entry point's.
+    if pluginmanager.has_plugin(HOME):
+        pluginmanager.set_blocked("pytest_tokenbudget")
     group = parser.getgroup("token budget")
     # Where the destination is given, pytest does not look for it among those of all other options.
     group.addoption(
@@ -223,31 +183,41 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="prune",
         help="write the usage of the tests that pass to the baseline; =prune also drops tests that are gone",
     )
-    for option in OPTIONS:
-        if option.flag:
-            group.addoption(option.long, dest=option.name, default=None, metavar=option.metavar, help=option.help)
-        parser.addini(option.name, option.help.replace("%%", "%"), type="string", default=None)
+    for name, (_, _, metavar, text) in TABLE.items():
+        if metavar:
+            group.addoption("--" + name.replace("_", "-"), dest=name, default=None, metavar=metavar, help=text)
+        parser.addini(name, text.replace("%%", "%"), type="string", default=None)
 
 
-def ini_keys(config: pytest.Config) -> Mapping[str, object]:
+def ini_keys(config: pytest.Config) -> dict[str, object]:
     """The keys that the ini file, or ``-o``, sets, with their raw values."""
     # pytest has no public way to ask which keys a file sets; 9 renamed the mapping and deprecates the old name.
-    table: Mapping[str, object] = config._inicfg if hasattr(config, "_inicfg") else config.inicfg  # noqa: SLF001
-    return table
+    return dict(config._inicfg if hasattr(config, "_inicfg") else config.inicfg)  # noqa: SLF001
+
+
+def concern(config: pytest.Config) -> bool:
+    """Whether there is anything to check and obey: an option, ini key or file of ours, or workers to report for."""
+    said = vars(config.option)
+    given = [*map(said.get, ("token_report", "token_update_baseline", "xmlpath", *TABLE))]
+    return (
+        given.count(None) < len(given)
+        or "token_" in " ".join((*ini_keys(config), *(said.get("override_ini") or ())))
+        or said.get("dist", "no") != "no"
+        or (config.rootpath / DEFAULT_BASELINE).exists()
+    )
+
+
+_NAME = attrgetter("name")
 
 
 def asks(item: pytest.Item) -> bool:
     """Whether a test has a marker of ours, even a misspelt one, or wants its usage."""
-    if "usage" in getattr(item, "fixturenames", ()) and wants_usage(item):
-        return True
-    return any(_is_ours(mark.name) for mark in item.iter_markers())
+    if "usage" in getattr(item, "fixturenames", ()):
+        from pytest_tokenbudget.fixture import wants_usage  # noqa: PLC0415 - only where the name says so
 
-
-def wants_usage(item: pytest.Item) -> bool:
-    """Whether a test asks for our fixture; a parameter or a fixture of its own may have the same name."""
-    info: Any = getattr(item, "_fixtureinfo", None)
-    definitions: Any = None if info is None else info.name2fixturedefs.get("usage")
-    return bool(definitions) and definitions[-1].func.__module__ == FIXTURE_HOME
+        if wants_usage(item):
+            return True
+    return any(map(_is_ours, map(_NAME, item.iter_markers())))
 
 
 @lru_cache(maxsize=1024)
@@ -255,7 +225,7 @@ def _is_ours(name: str) -> bool:
     if name in (BUDGET, CASSETTE):
         return True
     # Two typing errors take two letters away at the most.
-    if min(len(set(ours) - set(name)) for ours in (BUDGET, CASSETTE)) > 2:  # noqa: PLR2004
+    if min(len(set(BUDGET) - set(name)), len(set(CASSETTE) - set(name))) > 2:  # noqa: PLR2004
         return False
     from pytest_tokenbudget.misspelling import meant_by  # noqa: PLC0415 - only for names that look like ours
 

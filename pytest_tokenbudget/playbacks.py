@@ -25,9 +25,10 @@ from pytest_tokenbudget.capture.offline import tiktoken_offline
 from pytest_tokenbudget.capture.playback import Playback, insert
 from pytest_tokenbudget.environment import recorded_environment, replayed_environment
 from pytest_tokenbudget.errors import CassetteError, ConfigurationError
+from pytest_tokenbudget.fixture import wants_usage
 from pytest_tokenbudget.markers import read_markers
 from pytest_tokenbudget.neighbours import NO_CONFIG, has_own_cassette
-from pytest_tokenbudget.options import CASSETTE, asks, wants_usage
+from pytest_tokenbudget.options import CASSETTE, asks
 from pytest_tokenbudget.plugin import MADE
 
 if TYPE_CHECKING:

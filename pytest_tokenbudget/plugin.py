@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import atexit
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_tokenbudget.options import DEFAULT_BASELINE, MARKERS, OPTIONS, add_options, asks, ini_keys
+from pytest_tokenbudget import options
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from pytest_tokenbudget.activation import Activation
     from pytest_tokenbudget.tracking import UsageTracker
 
+
+pytest_addoption = options.pytest_addoption
 
 MADE: pytest.StashKey[dict[Path, list[pytest.Item]]] = pytest.StashKey()
 """The tests that each module made, those included that nobody selected: their names tell which cassette is whose."""
@@ -28,27 +28,23 @@ def _exit() -> None:
 
     Registered here, before the user's code registers anything, so that it is called after all of that.
     """
+    import sys  # noqa: PLC0415 - see the end of this module
+
     late = sys.modules.get("pytest_tokenbudget.late")
     if late is not None:
         late.exit_process()
 
 
-def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Announce the options."""
-    add_options(parser)
-    # Loaded by its module's name (-p pytest_tokenbudget.plugin), it is not loaded again by its entry point's.
-    if pluginmanager.has_plugin(__name__):
-        pluginmanager.set_blocked("pytest_tokenbudget")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Check everything that the user said."""
-    for marker in MARKERS:
+    for marker in options.MARKERS:
         config.addinivalue_line("markers", marker)
     config.stash[MADE] = {}
     # Who is told of a mistake will ask for help, and shall get it.
-    if not config.option.help and _concerns(config):
-        _activation(config).check_settings()
+    if not config.option.help and options.concern(config):
+        from pytest_tokenbudget.activation import Activation  # noqa: PLC0415 - not on the start-up path
+
+        Activation.of(config).check_settings()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -62,8 +58,10 @@ def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, ob
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Open for the tests that ask. Where none does, the run goes on as if the plugin were not there."""
-    if any(map(asks, session.items)):
-        _activation(session.config).open()
+    if any(map(options.asks, session.items)):
+        from pytest_tokenbudget.activation import Activation  # noqa: PLC0415 - only for tests that ask
+
+        Activation.of(session.config).open()
 
 
 @pytest.fixture
@@ -82,19 +80,5 @@ def usage(request: pytest.FixtureRequest) -> UsageTracker:
     return running.tracker
 
 
-def _activation(config: pytest.Config) -> Activation:
-    from pytest_tokenbudget.activation import Activation  # noqa: PLC0415 - not on the start-up path
-
-    return Activation.of(config)
-
-
-def _concerns(config: pytest.Config) -> bool:
-    """Whether there is anything to check and obey: an option, ini key or file of ours, or workers to report for."""
-    said = vars(config.option)
-    names = ("token_report", "token_update_baseline", "xmlpath", *(each.name for each in OPTIONS if each.flag))
-    return (
-        any(said.get(name) is not None for name in names)
-        or any(key.startswith("token_") for key in (*ini_keys(config), *(said.get("override_ini") or ())))
-        or said.get("dist", "no") != "no"
-        or (config.rootpath / DEFAULT_BASELINE).exists()
-    )
+# pytest examines all that a plugin's module holds, in search of fixtures: what nobody needs any more goes.
+del TYPE_CHECKING, annotations, atexit, _exit

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_tokenbudget.budget import Budget, parse_count, parse_tolerance, parse_usd
 from pytest_tokenbudget.errors import ConfigurationError
-from pytest_tokenbudget.options import DEFAULT_BASELINE, INI_KEYS, OPTIONS, ini_keys
+from pytest_tokenbudget.options import DEFAULT_BASELINE, TABLE, ini_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_tokenbudget.baseline import Baseline
-    from pytest_tokenbudget.options import Option
     from pytest_tokenbudget.pricing import PriceBook
 
 RecordMode = Literal["none", "once", "new_episodes", "all", "rewrite"]
@@ -33,6 +32,39 @@ _SHOWN = 60
 """Characters of a wrong value that a message repeats."""
 
 _DAYS = {"d": 1, "w": 7}
+
+
+class Option(NamedTuple):
+    """One setting: an ini key and, where it has a metavar, a command line option.
+
+    Attributes:
+        name: the ini key, and the command line option's name with dashes.
+        kind: how its text is read: ``path``, ``usd``, ``count``, ``percent``, ``day``, ``age``, ``boolean``, or the
+            words that are allowed.
+        default: the value where the user says nothing, as a user would write it.
+        metavar: what to show for the value in the help of the command line.
+        help: one line for ``pytest --help`` and the docs.
+    """
+
+    name: str
+    kind: str
+    default: str | None
+    metavar: str | None
+    help: str
+
+    @property
+    def flag(self) -> bool:
+        """Whether it stands on the command line too."""
+        return self.metavar is not None
+
+    @property
+    def long(self) -> str:
+        """The command line option."""
+        return "--" + self.name.replace("_", "-")
+
+
+OPTIONS = tuple(Option(name, *row) for name, row in TABLE.items())
+INI_KEYS = (*TABLE, "token_report")
 
 
 class Report(NamedTuple):

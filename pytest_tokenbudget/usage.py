@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from pytest_tokenbudget.frozen import quickly_made
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
@@ -13,6 +15,7 @@ Source = Literal["response", "callback", "estimate"]
 Role = Literal["system", "user", "assistant", "tool", "tools"]
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Token counts of one or of many model requests; addition adds every field.
@@ -105,6 +108,7 @@ class Prompt:
     opaque: bool = False
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCall:
     """One model request that was answered, or one that LangChain reported without any HTTP.

@@ -24,6 +24,7 @@ HOOKS: Mapping[str, tuple[str, str]] = {
     "httpcore": ("pytest_tokenbudget.capture.mocks", "hook_pools"),
     "httpcore2": ("pytest_tokenbudget.capture.mocks", "hook_pools"),
     "langchain_core.tracers.context": ("pytest_tokenbudget.capture.langchain", "register_handler"),
+    "langchain_core.language_models.chat_models": ("pytest_tokenbudget.capture.langchain", "spare_question"),
     "langchain_core.language_models.llms": ("pytest_tokenbudget.capture.langchain", "watch_cache"),
     "http.client": ("pytest_tokenbudget.capture.http_client", "hook_http_client"),
     "aiohttp.client_reqrep": ("pytest_tokenbudget.capture.aiohttp_client", "hook_aiohttp"),

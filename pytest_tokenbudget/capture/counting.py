@@ -24,6 +24,7 @@ from pytest_tokenbudget.ledger import current_frame
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from pytest_tokenbudget.capture.tracked_request import TrackedRequest
@@ -61,8 +62,15 @@ class Traces:
     by_id: dict[str, Seen] = field(default_factory=dict)
     background: set[str] = field(default_factory=set)
 
+    def of(self, run_id: UUID, request_ids: Sequence[str]) -> list[Seen]:
+        """The exchanges that were sent for a run, or that carry an id of its answer."""
+        own = list(self.by_run.get(run_id, ()))
+        if self.by_id:
+            own += [self.by_id[each] for each in request_ids if each in self.by_id]
+        return own
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, eq=False)
 class Run:
     """A LangChain model run that has started.
 
@@ -84,13 +92,13 @@ class Run:
 
 
 _runs: ContextVar[tuple[UUID, ...]] = ContextVar("pytest_tokenbudget_runs", default=())
-_open_runs: set[UUID] = set()
+_open_runs: dict[UUID, Run] = {}
 _traces: WeakKeyDictionary[Ledger, Traces] = WeakKeyDictionary()
 
 
 def current_runs() -> tuple[UUID, ...]:
     """The LangChain model runs that this context is in, outermost first, as far as it is known."""
-    return tuple(each for each in _runs.get() if each in _open_runs)
+    return tuple([each for each in _runs.get() if each in _open_runs]) if _open_runs else ()
 
 
 def count_exchange(tracked: TrackedRequest, exchange: Exchange, bill: Billing) -> ModelCall | None:
@@ -151,7 +159,7 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
     usage: Usage | None,
     cache_hit: bool,
     model: str,
-    request_ids: frozenset[str],
+    request_ids: Sequence[str],
     disbelieved: bool = False,
 ) -> None:
     """Enter what a LangChain run reports, unless an exchange explains it.
@@ -161,15 +169,14 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
         usage: what it reports; ``None`` where it reports nothing.
         cache_hit: whether LangChain answered from its own cache.
         model: the model's name as its answer has it.
-        request_ids: ids of the answer that an exchange may carry too.
+        request_ids: ids of the answer that an exchange may carry too, the provider's first.
         disbelieved: it reports something that can't be a usage, so it is unmeasured.
     """
     if cache_hit:
         run.bill.add_cache_hit()
         return
     traces = _traces_of(run.bill)
-    own = traces.by_run.get(run.run_id, []) + [traces.by_id[each] for each in request_ids if each in traces.by_id]
-    if own:
+    if own := traces.of(run.run_id, request_ids):
         only = own[0]
         if (
             usage is not None
@@ -181,7 +188,7 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
             run.bill.replace(only.call, better)
             only.call = better
         return
-    if (usage is None and not disbelieved) or _explained_by_time(run, model, usage, traces):
+    if (usage is None and not disbelieved) or (traces.all and _explained_by_time(run, model, usage, traces)):
         return
     playback = active_playback()
     call = ModelCall(
@@ -192,7 +199,7 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
         # A replayed test reaches nobody, so a model without HTTP costs nothing there either.
         replayed=playback is not None and not playback.live,
         reason="LangChain's callback reported a count that can't be believed" if disbelieved else None,
-        request_id=next(iter(request_ids), None),
+        request_id=request_ids[0] if request_ids else None,
     )
     run.bill.add(call)
     _charge(call)
@@ -202,8 +209,6 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
 
 
 def _explained_by_time(run: Run, model: str, usage: Usage | None, traces: Traces) -> bool:
-    if not traces.all:
-        return False
     # They stand in the order in which they ended; one that began before may have ended later.
     since = takewhile(lambda seen: seen.ended >= run.started, reversed(traces.all))
     during = [seen for seen in since if seen.started >= run.started]
@@ -272,14 +277,13 @@ def _adjusted(usage: Usage, more_input_tokens: int) -> Usage:
     )
 
 
-def start_run(run_id: UUID, bill: Billing, model: str, provider: str) -> Run:
+def start_run(run_id: UUID, bill: Billing, model: str, provider: str) -> None:
     """Note that a LangChain model run starts here and now: what this context sends until its end is sent for it."""
     around = current_runs()
+    _open_runs[run_id] = Run(run_id, bill, model, provider, time.monotonic(), around)
     _runs.set((*around, run_id))
-    _open_runs.add(run_id)
-    return Run(run_id, bill, model, provider, time.monotonic(), around)
 
 
-def end_run(run_id: UUID) -> None:
-    """Note that a run has ended, or has failed."""
-    _open_runs.discard(run_id)
+def end_run(run_id: UUID) -> Run | None:
+    """Note that a run has ended, or has failed; ``None`` where nobody counted when it started."""
+    return _open_runs.pop(run_id, None)

@@ -53,6 +53,29 @@ def watch_cache(llms: ModuleType) -> None:
             setattr(llms, name, wrapped)
 
 
+def spare_question(chat_models: ModuleType) -> None:
+    """Let LangChain not ask of our handler, before each answer, whether it wants to see it streamed."""
+    wrap(chat_models.BaseChatModel, "_should_stream", _unless_alone)
+
+
+def _unless_alone(should_stream: Any) -> Any:
+    """Where ours is the only handler, tell the model that there is none, which gives the same answer.
+
+    The question is an ``isinstance`` of a runtime protocol: before Python 3.12, that takes as long as all else that
+    a tracked call takes more than an untracked one.
+
+    Source: ``BaseChatModel._should_stream`` of langchain-core 1.0 to 1.8, which asks the run manager nothing else.
+    """
+
+    @functools.wraps(should_stream)
+    def asked(self: Any, *, run_manager: Any = None, **kwargs: Any) -> Any:
+        if run_manager is not None and run_manager.handlers == [HANDLER]:
+            run_manager = None
+        return should_stream(self, run_manager=run_manager, **kwargs)
+
+    return asked
+
+
 def _told_to_all(on_llm_start: Any) -> Any:
     """Start our handler apart: LangChain tells nobody else of a completion where one handler runs inline.
 
@@ -105,15 +128,15 @@ class UsageHandler(BaseCallbackHandler):
 
     run_inline = True  # else every async event is a hop into an executor, in another context
     raise_error = False
+    # LangChain asks before every event, and its own are properties.
+    ignore_llm = False
+    ignore_chat_model = False
     # A handler that sees chains slows every chain.
     ignore_chain = True
     ignore_agent = True
     ignore_retriever = True
     ignore_retry = True
     ignore_custom_event = True
-
-    def __init__(self) -> None:
-        self._runs: dict[UUID, counting.Run] = {}
 
     # LangChain copies handlers with their runnables; there is to be one.
 
@@ -128,18 +151,17 @@ class UsageHandler(BaseCallbackHandler):
 
     def on_chat_model_start(self, *_: Any, run_id: UUID, **kwargs: Any) -> None:
         """Note that a chat model's run starts. Without this method LangChain renders every message to text."""
-        self._start(run_id, kwargs)
+        _start(run_id, kwargs)
 
     def on_llm_start(self, *_: Any, run_id: UUID, **kwargs: Any) -> None:
         """Note that a completion model's run starts."""
-        self._start(run_id, kwargs)
+        _start(run_id, kwargs)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Count what the run reports, unless HTTP told already."""
-        run = self._runs.pop(run_id, None)
+        run = counting.end_run(run_id)
         if run is None:
             return
-        counting.end_run(run_id)
         try:
             _count(run, response)
         except Exception as error:  # noqa: BLE001 - LangChain would swallow it; silence is not success
@@ -147,22 +169,22 @@ class UsageHandler(BaseCallbackHandler):
 
     def on_llm_error(self, *_: Any, run_id: UUID, **__: Any) -> None:
         """Forget a run that failed; what it sent, HTTP saw."""
-        self._runs.pop(run_id, None)
         counting.end_run(run_id)
-
-    def _start(self, run_id: UUID, kwargs: Mapping[str, Any]) -> None:
-        if (bill := billing()) is None:
-            return
-        try:
-            metadata = kwargs.get("metadata") or {}
-            model = metadata.get("ls_model_name") or _model_of(kwargs.get("invocation_params") or {})
-            provider = metadata.get("ls_provider") or ""
-            self._runs[run_id] = counting.start_run(run_id, bill, str(model or ""), str(provider))
-        except Exception as error:  # noqa: BLE001 - as below
-            bill.add_incident(f"the LangChain callback failed: {error!r}")
 
 
 HANDLER = UsageHandler()
+
+
+def _start(run_id: UUID, told: Mapping[str, Any]) -> None:
+    if (bill := billing()) is None:
+        return
+    try:
+        metadata = told.get("metadata") or {}
+        model = metadata.get("ls_model_name") or _model_of(told.get("invocation_params") or {})
+        provider = metadata.get("ls_provider") or ""
+        counting.start_run(run_id, bill, str(model or ""), str(provider))
+    except Exception as error:  # noqa: BLE001 - as above
+        bill.add_incident(f"the LangChain callback failed: {error!r}")
 
 
 def _model_of(params: Mapping[str, Any]) -> str:
@@ -170,37 +192,31 @@ def _model_of(params: Mapping[str, Any]) -> str:
 
 
 def _count(run: counting.Run, response: LLMResult) -> None:
-    messages = [
-        message
-        for generations in response.generations
-        for generation in generations
-        if (message := getattr(generation, "message", None)) is not None
-    ]
-    reported = next(
-        (metadata for message in messages if (metadata := getattr(message, "usage_metadata", None))), None
-    )
+    reported, model = None, ""
+    request_ids: list[str] = []
+    for generations in response.generations:
+        for generation in generations:
+            message = getattr(generation, "message", None)
+            if message is None:
+                continue
+            described = message.response_metadata
+            reported = reported or getattr(message, "usage_metadata", None)
+            model = model or _model_of(described)
+            if isinstance(identity := described.get("id"), str):
+                request_ids.append(identity)
+            if isinstance(message.id, str):
+                request_ids.append(message.id)
     output = response.llm_output or {}
-    described = getattr(messages[0], "response_metadata", {}) if messages else {}
     usage = _usage_of(reported or output.get("token_usage") or output.get("usage"))
     counting.count_run(
         run,
         usage=None if usage is _DISBELIEVED else usage,
         disbelieved=usage is _DISBELIEVED,
         # LangChain zeroes the cost of what comes from its cache, and marks nothing else so.
-        cache_hit=bool(reported) and dict(reported or {}).get("total_cost") == 0,
-        model=_model_of(described) or _model_of(output),
-        request_ids=frozenset(
-            identity
-            for message in messages
-            for identity in (getattr(message, "id", None), _id_of(message))
-            if isinstance(identity, str)
-        ),
+        cache_hit=reported is not None and reported.get("total_cost") == 0,
+        model=model or _model_of(output),
+        request_ids=request_ids,
     )
-
-
-def _id_of(message: Any) -> str | None:
-    identity = (getattr(message, "response_metadata", None) or {}).get("id")
-    return identity if isinstance(identity, str) else None
 
 
 def _usage_of(reported: Any) -> Usage | None:
@@ -212,25 +228,34 @@ def _usage_of(reported: Any) -> Usage | None:
     if inputs is None or outputs is None:
         # Something was used, and it can't be told what: that is not nothing.
         return _DISBELIEVED if inputs or outputs or reported.get("total_tokens") else None
-    into = reported.get("input_token_details") or reported.get("prompt_tokens_details") or {}
-    out = reported.get("output_token_details") or reported.get("completion_tokens_details") or {}
-    counts = {
-        "input_tokens": inputs,
-        "output_tokens": outputs,
-        "cached_input_tokens": _first(into, "cache_read", "flex_cache_read", "priority_cache_read", "cached_tokens"),
-        "cache_write_tokens": _first(into, "cache_creation"),
-        "reasoning_tokens": _first(out, "reasoning", "flex_reasoning", "priority_reasoning", "reasoning_tokens"),
-        "input_audio_tokens": _first(into, "audio", "audio_tokens"),
-        "output_audio_tokens": _first(out, "audio", "audio_tokens"),
-    }
-    if not all(type(count) is int and 0 <= count <= MAX_TOKENS for count in counts.values()):
-        return _DISBELIEVED
-    usage = Usage(**counts)
-    return usage if usage.total_tokens else None
+    into = reported.get("input_token_details") or reported.get("prompt_tokens_details")
+    out = reported.get("output_token_details") or reported.get("completion_tokens_details")
+    cached = written = heard = reasoning = spoken = 0
+    if into:
+        cached = _first(into, "cache_read", "flex_cache_read", "priority_cache_read", "cached_tokens")
+        written = _first(into, "cache_creation")
+        heard = _first(into, "audio", "audio_tokens")
+    if out:
+        reasoning = _first(out, "reasoning", "flex_reasoning", "priority_reasoning", "reasoning_tokens")
+        spoken = _first(out, "audio", "audio_tokens")
+    for count in (inputs, outputs, cached, written, reasoning, heard, spoken):
+        if type(count) is not int or not 0 <= count <= MAX_TOKENS:
+            return _DISBELIEVED
+    if inputs + outputs == 0:
+        return None
+    return Usage(
+        input_tokens=inputs,
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+        output_tokens=outputs,
+        reasoning_tokens=reasoning,
+        input_audio_tokens=heard,
+        output_audio_tokens=spoken,
+    )
 
 
 def _first(details: Any, *names: str) -> Any:
-    if details and isinstance(details, dict):
+    if isinstance(details, dict):
         for name in names:
             if (value := details.get(name)) is not None:
                 return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
-from langchain_core.language_models import FakeListLLM, GenericFakeChatModel
+from langchain_core.language_models import FakeListLLM, GenericFakeChatModel, chat_models
 from langchain_core.messages import AIMessage
 
 from pytest_tokenbudget import track_usage
@@ -60,3 +60,44 @@ async def test_events_of_a_completion_model():
         events = [event["event"] async for event in model.astream_events("hello", version="v2")]
     assert events[0] == "on_llm_start"
     assert events[-1] == "on_llm_end"
+
+
+def streaming():
+    """A handler that has each answer streamed, as that of ``astream_events`` does, and what it was told."""
+    handler, seen = watching(BaseCallbackHandler)
+    kind = type(
+        "Tapping", (type(handler),), {name: lambda *_: None for name in ("tap_output_iter", "tap_output_aiter")}
+    )
+    return kind(), seen
+
+
+async def test_one_that_streams_gets_each_token():
+    model = GenericFakeChatModel(messages=(AIMessage("well then") for _ in range(4)))
+    handler, seen = streaming()
+    with track_usage():
+        model.invoke("hello")
+        await model.ainvoke("hello")
+        assert seen == []
+        model.invoke("hello", {"callbacks": [handler]})
+        await model.ainvoke("hello", {"callbacks": [handler]})
+    assert [name for name, _ in seen].count("on_llm_new_token") == 2 * len(["well", " ", "then"])
+
+
+async def test_nobody_asks_ours_whether_it_streams(monkeypatch):
+    """That question, of a runtime protocol, is what a tracked call would take most of its time for."""
+    asked = []
+
+    class Asking(type):
+        def __instancecheck__(cls, handler):
+            asked.append(handler)
+            return False
+
+    monkeypatch.setattr(chat_models, "_StreamingCallbackHandler", Asking("Streaming", (), {}))
+    model = GenericFakeChatModel(messages=(AIMessage("well then") for _ in range(4)))
+    handler, _ = watching(BaseCallbackHandler)
+    with track_usage():
+        model.invoke("hello")
+        await model.ainvoke("hello")
+        assert asked == []
+        model.invoke("hello", {"callbacks": [handler]})
+        assert handler in asked

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+import copy
+import dis
+import inspect
+import pickle
+from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 from hypothesis import given
@@ -54,6 +58,43 @@ def test_sum_of_nothing_is_all_zeros():
 def test_a_usage_does_not_change():
     with pytest.raises(FrozenInstanceError):
         Usage().input_tokens = 1
+    with pytest.raises(FrozenInstanceError):
+        del Usage().input_tokens
+
+
+@pytest.mark.parametrize("made", [Usage(input_tokens=4), ModelCall(model="m", usage=Usage(output_tokens=2))])
+def test_what_is_made_quickly_is_what_dataclasses_make(made):
+    given = {each.name: getattr(made, each.name) for each in fields(made)}
+    assert type(made) is type(replace(made))
+    assert made == replace(made) == copy.deepcopy(made) == pickle.loads(pickle.dumps(made)) == type(made)(**given)
+    assert list(inspect.signature(type(made)).parameters) == list(given)
+    assert not hasattr(made, "__dict__")
+
+
+def test_what_is_made_quickly_takes_only_what_there_is():
+    with pytest.raises(TypeError, match=r"ModelCall.__init__\(\) missing .* 'model'"):
+        ModelCall()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tokens'"):
+        Usage(tokens=1)
+    with pytest.raises(TypeError, match="positional"):
+        Usage(1)
+
+
+def test_a_class_can_be_made_from_a_usage():
+    class Noted(Usage):
+        """One with a dictionary."""
+
+    assert Noted(input_tokens=3).input_tokens == Noted(input_tokens=3).total_tokens == 3
+    assert type(Noted()) is Noted
+    with pytest.raises(FrozenInstanceError):
+        Noted().input_tokens = 1
+
+
+@pytest.mark.parametrize("kind", [Usage, ModelCall])
+def test_fields_are_assigned(kind):
+    """``object.__setattr__`` of each would be half of what it takes to count a call."""
+    assigned = [each.argval for each in dis.get_instructions(kind.__init__) if each.opname == "STORE_ATTR"]
+    assert assigned == [*(each.name for each in fields(kind)), "__class__"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 from doc_blocks import README, ROOT, check_lines, clean_environment, lay_out, read_blocks, run_command
 
 import pytest_tokenbudget
-from pytest_tokenbudget.options import DEFAULT_BASELINE, INI_KEYS, OPTIONS
+from pytest_tokenbudget.options import DEFAULT_BASELINE
+from pytest_tokenbudget.settings import INI_KEYS, OPTIONS
 
 TEXT = README.read_text(encoding="utf-8")
 BLOCKS = read_blocks(README)

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+import pytest_tokenbudget
+from pytest_tokenbudget import options, plugin
+
 SLOW = (
     "langchain_core",
     "vcr",
@@ -147,6 +150,21 @@ def test_a_run_without_us_loads_as_much(pytester, loaded):
     # The controller has nothing to say, and so neither adds up nor looks for the day of the prices.
     assert not ours & {"pytest_tokenbudget.summary", "pytest_tokenbudget.price_day"}
     assert {name.partition(".")[0] for name in with_us - without - ours} <= STANDARD
+
+
+def test_pytest_has_little_to_look_through():
+    """It takes every name of a plugin's module for a hook or a fixture until it has looked at it, in every run."""
+    hooks = {"pytest_addoption", "pytest_configure", "pytest_pycollect_makeitem", "pytest_collection_finish"}
+    names = {name for name in vars(plugin) if not name.startswith("__")}
+    assert names - {"@py_builtins", "@pytest_ar"} == hooks | {"usage", "MADE", "options", "pytest"}
+
+
+def test_what_every_run_loads_is_plain():
+    """No class is made at start-up: each takes more than ten rows of the table of settings."""
+    loaded = (pytest_tokenbudget, plugin, options)
+    classes = [each for module in loaded for each in vars(module).values() if isinstance(each, type)]
+    assert [each for each in classes if each.__module__.startswith("pytest_tokenbudget")] == []
+    assert {type(cell) for row in options.TABLE.values() for cell in row} == {str, type(None)}
 
 
 STANDARD = {"zoneinfo", "decimal", "_decimal", "numbers", "_zoneinfo", "tomllib", "secrets"}

@@ -73,7 +73,7 @@ def assert_refused(pytester, result, *words):
 
 
 def test_every_key_has_its_mistakes_here():
-    from pytest_tokenbudget.options import OPTIONS
+    from pytest_tokenbudget.settings import OPTIONS
 
     assert {option.name for option in OPTIONS} - set(BAD_VALUES) == set()
     assert {option.name for option in OPTIONS if option.flag} - set(FLAGS) == set()
@@ -244,7 +244,7 @@ def test_bad_updates(pytester, check, value):
 
 
 def test_help_shows_all_under_one_title(pytester, spread):
-    from pytest_tokenbudget.options import INI_KEYS, OPTIONS
+    from pytest_tokenbudget.settings import INI_KEYS, OPTIONS
 
     text = pytester.runpytest_inprocess("--help", *LEAN, *spread).stdout.str()
     group = text.partition("token budget:")[2].partition("\n\n")[0]
