@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from vcr import VCR
 from vcr.cassette import Cassette
 from vcr.errors import UnhandledHTTPRequestError
+from vcr.matchers import requests_match
 from vcr.persisters.filesystem import CassetteNotFoundError
 from vcr.record_mode import RecordMode
 from vcr.request import Request
@@ -124,6 +125,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         self._indexes = (Index(exact_key), Index(request_key))
         self._asked: tuple[Request, Request | None] | None = None
         self._lock = threading.RLock()
+        self._loaded_count = 0
         self._loading = False
         self._handled = 0
 
@@ -134,6 +136,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
                 self._load_plain()
             else:
                 super()._load()
+                self._loaded_count = len(self.data)  # vcrpy 8 keeps no count
         except CassetteError:
             raise
         except Exception as error:
@@ -309,11 +312,26 @@ class TokenCassette(Cassette):  # type: ignore[misc]
 
     def _rerecorded_interactions(self) -> list[tuple[Request, dict[str, Any]]]:
         """What ``all`` saves: new answers in the place of those that their requests had, and the rest as it was."""
-        if not self.indexed or self.drop_unused_requests:
-            return list(super()._rerecorded_interactions())
-        recorded = self.data[self._loaded_count :]
-        anew = {request_key(request) for request, _ in recorded}
-        return [each for each in self.data[: self._loaded_count] if request_key(each[0]) not in anew] + recorded
+        loaded, recorded = self.data[: self._loaded_count], self.data[self._loaded_count :]
+        if self.drop_unused_requests:
+            return recorded
+        if self.indexed:
+            anew = {request_key(request) for request, _ in recorded}
+            return [each for each in loaded if request_key(each[0]) not in anew] + recorded
+
+        def is_anew(request: Request) -> bool:
+            return any(requests_match(each, request, self._match_on) for each, _ in recorded)
+
+        return [each for each in loaded if not is_anew(each[0])] + recorded
+
+    def _save(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - vcrpy's signature
+        if self.record_mode is not RecordMode.ALL or hasattr(super(), "_rerecorded_interactions"):
+            super()._save(force)
+        elif force or self.dirty:  # vcrpy 8 would put the new answers behind the old ones
+            requests, responses = zip(*self._rerecorded_interactions(), strict=True)
+            exchanges = {"requests": list(requests), "responses": list(responses)}
+            self._persister.save_cassette(self._path, exchanges, serializer=self._serializer)
+            self.dirty = False
 
     def unplayed(self) -> tuple[str, ...]:
         """The loaded recordings that were not asked for, each one line."""

@@ -58,5 +58,6 @@ class Recording:
         """Give it up: the connection failed before the body ended, which a cassette can't say."""
         if self._open:
             self._open = False
+            playback = self._cassette.playback
             what = f"the answer to {self._request.method} {scrub_url(self._request.uri)} broke off ({error!r})"
-            self._cassette.playback.end(self, f"{what}, so it can't be recorded; {self._cassette.playback.path} is as it was")
+            playback.end(self, f"{what}, so it can't be recorded; {playback.path} is as it was")
