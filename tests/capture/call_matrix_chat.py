@@ -8,6 +8,7 @@ import contextlib
 from call_matrix import PROMPT, in_executor, in_pool, to_thread, ways
 from model_server import Answer, ToolCall
 
+EVENTS_V3 = ("langchain_core.language_models.chat_model_stream",)
 GROUP = "LangChain chat"
 SOME = [PROMPT, "the dog", "the mat"]
 LOOK = {
@@ -282,12 +283,14 @@ ROWS = [
         sync=lambda s: s.chat().stream_events(PROMPT, version="v3").output,
         asynchronous=events_v3,
         estimated=1,
+        needs=EVENTS_V3,
     ),
     *ways(
         GROUP,
         "stream_events v3 with usage",
         sync=lambda s: s.telling_chat().stream_events(PROMPT, version="v3").output,
         asynchronous=events_v3_with_usage,
+        needs=EVENTS_V3,
     ),
     *ways(GROUP, "astream_log with usage", asynchronous=log),
     *ways(GROUP, "n=3", sync=lambda s: s.chat(n=3).generate(prompts()[:1]), asynchronous=n),
