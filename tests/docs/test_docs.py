@@ -82,6 +82,10 @@ def test_a_block_can_be_read(block):
         assert yaml.safe_load(block.text)
     elif block.language == "json":
         assert json.loads(block.text)
+    elif block.language == "diff":
+        lines = block.text.splitlines()
+        assert all(line[:1] in ("+", "-", " ", "") for line in lines)
+        assert {line[:1] for line in lines} >= {"+", "-"}
     else:
         assert block.language == "", f"{block.where}: no test reads {block.language!r}"
 
