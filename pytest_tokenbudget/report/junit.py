@@ -30,4 +30,6 @@ def junit_properties(record: UsageRecord) -> list[tuple[str, str]]:
         "estimated_requests": str(usage.estimated_requests),
         "unmeasured_requests": str(usage.unmeasured_requests),
     }
+    if record.baseline is not None:
+        values["baseline"] = record.baseline.status
     return [(PREFIX + name, value) for name, value in values.items()]

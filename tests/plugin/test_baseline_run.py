@@ -97,8 +97,11 @@ def test_written_then_held(pytester, suite, go, stored, document, monkeypatch): 
     ]
 
     monkeypatch.setenv("SIZE", "9")
-    go().assert_outcomes(passed=5)
+    go("--junitxml=junit.xml").assert_outcomes(passed=5)
     assert document()["baseline"]["improved"] == ["test_suite.py::test_one"]
+    junit = (pytester.path / "junit.xml").read_text("utf-8")
+    assert junit.count('name="token_budget.baseline" value="improved"') == 1
+    assert junit.count('name="token_budget.baseline" value="within"') == 3
     assert (pytester.path / "token-baseline.json").read_bytes() == before, "a run that judges writes nothing"
 
 
