@@ -52,8 +52,8 @@ _ENTRY = re.compile(
 _TEST = re.compile(
     _pattern(
         document.TEST,
-        *(_TEXT, _one_of(Outcome), _one_of(Verdict), _OBJECT, r"\[\]", r"(null|\{.*\})"),
-        *(r'(\{[^{}]*"cache_hits": (0|[1-9][0-9]{0,14}),[^{}]*\})', "(.*)"),
+        *(_TEXT, _one_of(Outcome), _one_of(Verdict), _OBJECT, r"\[\]", r"(null|\{.*?\})"),
+        *(r'(\{[^{}]*?"cache_hits": (0|[1-9][0-9]{0,14}),[^{}]*\})', "(.*)"),
     )
 )
 _PART = re.compile(f'"{_one_of(Role)}": {_COUNT}')
