@@ -342,7 +342,7 @@ def _tests(document: Any) -> dict[str, dict[str, ModelTokens]]:
 
 def _is_newer(schema: str) -> bool:
     name, _, version = SCHEMA.rpartition("/")
-    found = re.fullmatch(rf"{name}/([0-9]{{1,9}})", schema)
+    found = re.fullmatch(rf"{name}/([0-9]{{1,99}})", schema)
     return found is not None and int(found[1]) > int(version)
 
 

@@ -158,6 +158,7 @@ class Collector:
         faults = self._read_spools()
         if self._late_failures() and session.exitstatus in PASSED:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._judge_again(session)
         if self.settings.baseline_update is not None:
             faults += self._update_baseline(complete=complete)
         if self._has_calls():
@@ -256,6 +257,14 @@ class Collector:
             outcome = "xpassed" if expected else "passed"
         if outcome is not None and not (before == "failed" and outcome == "error"):
             self._outcomes[report.nodeid] = outcome
+
+    def _judge_again(self, session: pytest.Session) -> None:
+        """Judge the run with what was used after its last test; or for the first time, where a test has ended it."""
+        if self.settings.enforcement == "off":
+            return
+        self._failed_run = self._judge_run()
+        if self._failed_run and self.settings.enforcement == "enforce" and session.exitstatus in PASSED:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _judge_run(self) -> tuple[Violation, ...]:
         limits = (self.settings.total_max_cost, self.settings.total_max_tokens)

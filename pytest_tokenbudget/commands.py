@@ -83,7 +83,7 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
         ConfigurationError: a file or an option can't be used, or the reports don't fit together; nothing is written.
     """
     from pytest_tokenbudget.report.document import json_chunks, to_json  # noqa: PLC0415 - one command's own
-    from pytest_tokenbudget.shards import Gate, failures, join, judge  # noqa: PLC0415 - likewise
+    from pytest_tokenbudget.shards import Gate, compare_tests, failures, join, judge, newest_prices  # noqa: PLC0415 - likewise
 
     gate = Gate(
         path="" if baseline is None else Path(baseline).as_posix(),
@@ -96,12 +96,20 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
     with _no_collection():
         paths, said = _each_once(reports)
         loaded = [(str(path), load(path)) for path in paths]
-        joined = join(loaded)
-        said += [f"{name} did not come to its end" for name, summary in loaded if not summary.complete]
-        day = joined.summary.prices["date"]
+        day = newest_prices(loaded)["date"]
         # Both sides of the baseline at the prices of the day that the reports name.
         book = PriceBook(overrides, None if day is None else parse_price_date(day))
-        summary = judge(joined.summary, gate, book)
+        said += [f"{name} did not come to its end" for name, summary in loaded if not summary.complete]
+        joined = join([(name, compare_tests(summary, gate, book)) for name, summary in loaded])
+        summary = judge(joined.summary, gate)
+        if (
+            summary.baseline is not None
+            and summary.baseline.stale
+            and any(each.baseline is None for _, each in loaded)
+        ):
+            said.append(
+                "without a baseline a report does not list tests that used no model: they may look stale here"
+            )
         page = _markdown(summary) if markdown is not None else ""
         why = failures(summary)
         said += [*joined.notices, *why]

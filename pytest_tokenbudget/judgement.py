@@ -12,6 +12,7 @@ from pytest_tokenbudget.record import Tally, UsageRecord
 from pytest_tokenbudget.usage import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from decimal import Decimal
 
     from pytest_tokenbudget.baseline import Baseline, Price
@@ -47,7 +48,7 @@ class Judge:
             violations += judge(tally, limits, estimates_count=self.settings.estimates_count)
         if record.incidents and budget.watches:
             violations.append(Violation(limit="unmeasured", reason="; ".join(record.incidents)))
-        result = self._compare(record, budget, violations) if ran else None
+        result = self._compare(record, budget, violations) if ran and not unanswered else None
         return replace(
             record,
             budget=budget if budget.to_dict() else None,
@@ -64,11 +65,10 @@ class Judge:
         if entry is None and not record.calls:
             return None
         tolerance = self.settings.tolerance if budget.tolerance is None else budget.tolerance
-        models = record.models
-        price = price_like(record, self.book)
-        result = baselines.compare(models, entry, tolerance=tolerance, price=price)
-        violations += baselines.violations(result, models, tolerance=tolerance, price=price)
-        if result.status == "new" and self.settings.baseline_missing_fails:
+        result, found = hold_against(record, entry, tolerance, self.book)
+        known = any(not each.over for each in violations)  # its budget says already that it can't be measured
+        violations += [each for each in found if each.over or not known]
+        if result is not None and result.status == "new" and self.settings.baseline_missing_fails:
             violations.append(
                 Violation(
                     limit="baseline",
@@ -76,6 +76,35 @@ class Judge:
                 )
             )
         return result
+
+
+def hold_against(
+    record: UsageRecord, entry: Mapping[str, ModelTokens] | None, tolerance: Decimal, book: PriceBook
+) -> tuple[BaselineResult | None, tuple[Violation, ...]]:
+    """Compare a test with its entry.
+
+    Args:
+        record: the test, priced.
+        entry: what the baseline remembers of it, if it has an entry.
+        tolerance: as a fraction.
+        book: today's prices, for both sides.
+
+    Returns:
+        How it stands, and what does not hold. Usage that is not known is within nothing: then there is no result.
+    """
+    if entry is not None and (reason := _why_unknown(record)):
+        return None, (Violation(limit="unmeasured", reason=f"{reason}; its baseline can't be compared"),)
+    models, price = record.models, price_like(record, book)
+    result = baselines.compare(models, entry, tolerance=tolerance, price=price)
+    return result, baselines.violations(result, models, tolerance=tolerance, price=price)
+
+
+def _why_unknown(record: UsageRecord) -> str:
+    unmeasured = [call for call in record.calls if call.usage is None]
+    if not unmeasured:
+        return "; ".join(record.incidents)
+    reasons = sorted({call.reason or "no usage was reported" for call in unmeasured})
+    return f"{len(unmeasured)} of {len(record.calls)} requests could not be measured ({'; '.join(reasons)})"
 
 
 def price_like(record: UsageRecord, book: PriceBook) -> Price:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import judge_total, verdict_of
-from pytest_tokenbudget.judgement import price_like
+from pytest_tokenbudget.judgement import hold_against
 from pytest_tokenbudget.summary import BaselineSummary, Summary, merge, tally_of
 
 if TYPE_CHECKING:
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.budget import Violation
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.record import BaselineResult, UsageRecord
+    from pytest_tokenbudget.summary import PriceTable
 
 _SEVERITY = {"over": 3, "unmeasured": 2, "within": 1, "none": 0}
 _EXCUSED = ("skipped", "xfailed")
 """Outcomes that a verdict leaves as they are."""
 _NOT_FAILED = ("passed", "xpassed", "skipped")
+_FAILED = ("failed", "error")
 
 
 class Joined(NamedTuple):
@@ -59,6 +61,12 @@ class Gate:
     total_max_tokens: int | None = None
 
 
+def newest_prices(reports: Sequence[tuple[str, Summary]]) -> PriceTable:
+    """The newest price table that any of the reports was priced with."""
+    summaries, _ = _with_one_table(reports)
+    return summaries[0].prices
+
+
 def join(reports: Sequence[tuple[str, Summary]]) -> Joined:
     """Make one run of its shards' reports; neither their order nor their grouping matters.
 
@@ -85,11 +93,32 @@ def join(reports: Sequence[tuple[str, Summary]]) -> Joined:
     return Joined(replace(merged, tests=tests), notices)
 
 
-def judge(summary: Summary, gate: Gate, book: PriceBook) -> Summary:
-    """The same run, held against a baseline and the limits on its total."""
+def compare_tests(summary: Summary, gate: Gate, book: PriceBook) -> Summary:
+    """The same report, its tests held against the baseline: before it is joined, so that the worst of each stands."""
+    baseline = gate.baseline
+    if baseline is None:
+        return summary
+    return replace(
+        summary, tests=tuple(_compared(record, baseline, gate.tolerance, book) for record in summary.tests)
+    )
+
+
+def judge(summary: Summary, gate: Gate) -> Summary:
+    """The same run, its tests compared before, with what that has shown and held against the limits on its total."""
     if gate.baseline is not None:
-        summary = _held_against(summary, gate.path, gate.baseline, gate.tolerance, book)
+        summary = _with_baseline(summary, gate.path, gate.baseline)
     return replace(summary, run_violations=judge_total(summary.total, gate.total_max_cost, gate.total_max_tokens))
+
+
+def _fails(record: UsageRecord) -> bool:
+    """Whether the run fails for this test."""
+    if record.blocked and record.outcome in _NOT_FAILED:
+        return True  # it tried that after its end: no outcome tells of it
+    if record.outcome in _EXCUSED:
+        return False
+    over = record.baseline is not None and record.baseline.status == "over"
+    unanswered = bool(record.drift or record.blocked) and record.outcome in _FAILED
+    return over or unanswered or record.verdict in ("over", "unmeasured")
 
 
 def failures(summary: Summary) -> tuple[str, ...]:
@@ -98,15 +127,16 @@ def failures(summary: Summary) -> tuple[str, ...]:
     if not summary.complete:
         found.append("the run is not complete")
     judged = [record for record in summary.tests if record.outcome not in _EXCUSED]
-    for verdict, words in (("over", "over budget"), ("unmeasured", "not measured")):
-        if count := sum(record.verdict == verdict for record in judged):
-            found.append(f"{_tests(count)} {words}")
+    # Those that are over their baseline and nothing else are told below.
+    over_budget = [record for record in judged if record.verdict == "over" and not _only_baseline(record)]
+    unmeasured = [record for record in judged if record.verdict == "unmeasured"]
+    for records, words in ((over_budget, "over budget"), (unmeasured, "not measured")):
+        if records:
+            found.append(f"{_tests(len(records))} {words}")
     excused = {record.nodeid for record in summary.tests if record.outcome in _EXCUSED}
     if summary.baseline is not None and (over := set(summary.baseline.over) - excused):
         found.append(f"{_tests(len(over))} over the baseline")
-    if count := sum(
-        bool(record.drift or record.blocked) and record.outcome in ("failed", "error") for record in judged
-    ):
+    if count := sum(bool(record.drift or record.blocked) and record.outcome in _FAILED for record in judged):
         found.append(f"{_tests(count)} failed for want of a recording")
     # Those that passed, or were skipped, tried it after their end: no outcome tells of that.
     if count := sum(bool(record.blocked) and record.outcome in _NOT_FAILED for record in summary.tests):
@@ -114,6 +144,11 @@ def failures(summary: Summary) -> tuple[str, ...]:
     if summary.run_violations:
         found.append("the run's total is over its limit, or not known")
     return tuple(found)
+
+
+def _only_baseline(record: UsageRecord) -> bool:
+    over = [each.limit for each in record.violations if each.over]
+    return bool(over) and all(limit.startswith("baseline") for limit in over)
 
 
 def _tests(count: int) -> str:
@@ -167,9 +202,10 @@ def _each_once(records: Sequence[UsageRecord]) -> tuple[tuple[UsageRecord, ...],
     return tuple(worst.values()), notices
 
 
-def _badness(record: UsageRecord) -> tuple[int, bool, bool, Decimal, int, str]:
+def _badness(record: UsageRecord) -> tuple[bool, int, bool, bool, Decimal, int, str]:
     tally = tally_of(record.calls, cache_hits=record.cache_hits)
     return (
+        _fails(record),
         _SEVERITY[record.verdict],
         record.baseline is not None and record.baseline.status == "over",
         tally.cost is None,
@@ -179,19 +215,15 @@ def _badness(record: UsageRecord) -> tuple[int, bool, bool, Decimal, int, str]:
     )
 
 
-def _held_against(
-    summary: Summary, path: str, baseline: Baseline, tolerance: Decimal | None, book: PriceBook
-) -> Summary:
-    tests = tuple(_compared(record, baseline, tolerance, book) for record in summary.tests)
+def _with_baseline(summary: Summary, path: str, baseline: Baseline) -> Summary:
     status: dict[str, list[str]] = {"new": [], "over": [], "improved": []}
-    for record in tests:
+    for record in summary.tests:
         if record.baseline is not None and record.baseline.status in status:
             status[record.baseline.status].append(record.nodeid)
     # Of a run that was cut off nobody knows which tests it would have had.
-    stale = baselines.stale(baseline, (record.nodeid for record in tests)) if summary.complete else ()
+    stale = baselines.stale(baseline, (record.nodeid for record in summary.tests)) if summary.complete else ()
     return replace(
         summary,
-        tests=tests,
         baseline=BaselineSummary(
             path=path, **{name: tuple(sorted(nodeids)) for name, nodeids in status.items()}, stale=stale
         ),
@@ -211,11 +243,10 @@ def _compared(record: UsageRecord, baseline: Baseline, tolerance: Decimal | None
         return _judged(record, others, None)
     own = None if record.budget is None else record.budget.tolerance
     allowed = next(each for each in (own, tolerance, Decimal(0)) if each is not None)
-    models = record.models
-    price = price_like(record, book)
-    result = baselines.compare(models, entry, tolerance=allowed, price=price)
-    found = (*others, *baselines.violations(result, models, tolerance=allowed, price=price))
-    if result.status == "new":
+    result, found = hold_against(record, entry, allowed, book)
+    unknown = any(not each.over for each in others)
+    found = (*others, *(each for each in found if each.over or not unknown))
+    if result is not None and result.status == "new":
         # The shard's own word where the ini file says that a test without an entry fails.
         found = (*found, *(each for each in record.violations if each.limit == "baseline"))
     return _judged(record, found, result)

@@ -328,8 +328,8 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         if self.record_mode is not RecordMode.ALL or hasattr(super(), "_rerecorded_interactions"):
             super()._save(force)
         elif force or self.dirty:  # vcrpy 8 would put the new answers behind the old ones
-            requests, responses = zip(*self._rerecorded_interactions(), strict=True)
-            exchanges = {"requests": list(requests), "responses": list(responses)}
+            kept = self._rerecorded_interactions()
+            exchanges = {"requests": [each[0] for each in kept], "responses": [each[1] for each in kept]}
             self._persister.save_cassette(self._path, exchanges, serializer=self._serializer)
             self.dirty = False
 

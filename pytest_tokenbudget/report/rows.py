@@ -75,6 +75,7 @@ def read_plain_test(line: str, budget_of: Callable[[str], Budget]) -> UsageRecor
         return None
     nodeid, outcome, verdict, budget, entry, usage, hits, rows = found.groups()
     try:
+        named = _text(nodeid)
         calls = tuple(map(_call, _each(_CALL, rows)))
         baseline = None if entry == "null" else _baseline(entry)
     except _NotPlain:
@@ -82,7 +83,7 @@ def read_plain_test(line: str, budget_of: Callable[[str], Budget]) -> UsageRecor
     if document.usage_of(calls, _count(hits)) != usage:
         return None
     return UsageRecord(
-        nodeid=_text(nodeid),
+        nodeid=named,
         outcome=outcome,  # type: ignore[arg-type]
         verdict=verdict,  # type: ignore[arg-type]
         calls=calls,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -394,3 +395,52 @@ def test_an_expected_failure_excuses_the_baseline_too(report, baseline, combine)
 
 def test_drift_that_did_not_fail_its_test_fails_no_run(report, combine):
     assert combine(report("a.json", used("t", drift=("system +312 tokens",))))[0] == 0
+
+
+def test_of_a_test_in_two_reports_one_that_fails_the_run_is_the_worst(report, combine):
+    """Whatever it cost: what is excused, or was never asked, does not hide it."""
+    over = {"verdict": "over", "violations": (Violation(limit="max_tokens", allowed=1, used=1000),)}
+    dear = used("t", call(9000, cost="9"), outcome="xfailed", **over)
+    cheap = used("t", outcome="failed", **over)
+    drifted = UsageRecord(nodeid="u", outcome="failed", drift=("no recording",))
+    for bad, good in ((cheap, dear), (drifted, used("u"))):
+        bad_path, good_path = report("bad.json", bad), report("good.json", good)
+        for order in ((bad_path, good_path), (good_path, bad_path)):
+            status, joined, err = combine(*order)
+            assert status == 1, err
+            assert joined["tests"][0]["outcome"] == "failed"
+
+
+def test_the_worst_is_chosen_when_all_were_compared(report, baseline, combine):
+    """The one has more tokens than its entry, the other costs more."""
+    path = baseline(t=1000)
+    more = report("more.json", used("t", call(1001, cost="0.0001")))
+    dearer = report("dearer.json", used("t", call(1000, cost="0.0009")))
+    for order in ((more, dearer), (dearer, more)):
+        status, joined, _ = combine(*order, "--baseline", path)
+        assert (status, joined["baseline"]["over"]) == (1, ["t"])
+
+
+def test_usage_that_is_not_known_is_within_no_baseline(report, baseline, combine):
+    path = baseline(t=1000)
+    blind = report("a.json", used("t", ModelCall(model="gpt-4o-mini", reason="no usage was reported")))
+    status, joined, err = combine(blind, "--baseline", path)
+    assert status == 1
+    assert (joined["tests"][0]["verdict"], joined["tests"][0]["baseline"]) == ("unmeasured", None)
+    assert joined["baseline"]["improved"] == []
+    assert "1 test is not measured" in err
+
+
+def test_a_test_over_its_baseline_alone_is_told_once(report, baseline, combine):
+    path = baseline(t=1)
+    status, _, err = combine(report("a.json", used("t")), "--baseline", path)
+    assert status == 1
+    assert "1 test is over the baseline" in err
+    assert "over budget" not in err.partition("tokenbudget:")[2]
+
+
+def test_a_broken_escape_is_refused(report, capsys):
+    path = Path(report("a.json", used("test_a")))
+    path.write_text(path.read_text().replace("test_a", r"test\_a"))
+    assert cli.main(["combine", str(path)]) == 4
+    assert capsys.readouterr().err.count("\n") == 1

@@ -236,6 +236,27 @@ def test_unmeasured_tests_are_not_written(pytester, suite, go, stored):
     assert not (pytester.path / "token-baseline.json").exists()
 
 
+def test_a_test_whose_usage_is_no_longer_known_is_not_improved(pytester, suite, go, document):
+    """It has no budget of its own: its entry in the baseline is one."""
+    (pytester.path / "token-baseline.json").write_text(
+        json.dumps(
+            {
+                "schema": "pytest-tokenbudget/baseline/1",
+                "tests": {"test_suite.py::test_it": {"who-knows": used(9, 9)}},
+            }
+        )
+    )
+    suite.answer(
+        body={"id": "x", "object": "chat.completion", "model": "who-knows", "choices": [],
+              "usage": {"prompt_tokens": -1}}
+    )  # fmt: skip
+    pytester.makepyfile(test_suite='import model\ndef test_it(): model.ask(1, 1, model="who-knows")')
+    result = go()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*could not be measured by its token budget*", "*1 of 1 requests could not be*"])
+    assert (document()["tests"][0]["verdict"], document()["baseline"]["improved"]) == ("unmeasured", [])
+
+
 def test_a_part_is_merged_and_never_prunes(pytester, suite, go, stored):
     gone = {"test_suite.py::test_gone": {"small": used(1, 1)}, "test_other.py::test_it": {"small": used(1, 1)}}
     store(pytester, gone)

@@ -192,6 +192,24 @@ def test_the_run_that_is_stopped_early_keeps_its_exit_status(pytester, suite, go
     assert go("--token-total-max-tokens=0").ret == pytest.ExitCode.INTERRUPTED
 
 
+@pytest.mark.parametrize(
+    ("place", "source"),
+    [
+        ("conftest.py", "import model\ndef pytest_sessionfinish(): model.ask(500, 1, model='small')"),
+        ("test_z.py", "import pytest\ndef test_z(): pytest.exit('enough', returncode=0)"),
+    ],
+    ids=["a hook at the end", "an exit that claims success"],
+)
+def test_however_the_run_ends_its_total_is_judged(pytester, suite, go, spread, place, source):  # noqa: PLR0917
+    if spread and place != "conftest.py":
+        pytest.skip("xdist takes a worker's exit with status 0 for its end")
+    (pytester.path / place).write_text(source)
+    assert go("--token-total-max-tokens=3000").ret == pytest.ExitCode.OK
+    result = go("--token-total-max-tokens=35")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert len(said(result)) == 1
+
+
 def test_collecting_judges_nothing(suite, go):
     assert go("--token-total-max-tokens=0", "--collect-only").ret == pytest.ExitCode.OK
     assert suite.bills == ()
