@@ -183,19 +183,9 @@ def _held_against(
     summary: Summary, path: str, baseline: Baseline, tolerance: Decimal | None, book: PriceBook
 ) -> Summary:
     tests = tuple(_compared(record, baseline, tolerance, book) for record in summary.tests)
-    status: dict[str, list[str]] = {"new": [], "over": [], "improved": []}
-    for record in tests:
-        if record.baseline is not None and record.baseline.status in status:
-            status[record.baseline.status].append(record.nodeid)
     # Of a run that was cut off nobody knows which tests it would have had.
     stale = baselines.stale(baseline, (record.nodeid for record in tests)) if summary.complete else ()
-    return replace(
-        summary,
-        tests=tests,
-        baseline=BaselineSummary(
-            path=path, **{name: tuple(sorted(nodeids)) for name, nodeids in status.items()}, stale=stale
-        ),
-    )
+    return replace(summary, tests=tests, baseline=BaselineSummary.of(tests, path=path, stale=stale))
 
 
 def _compared(record: UsageRecord, baseline: Baseline, tolerance: Decimal | None, book: PriceBook) -> UsageRecord:
