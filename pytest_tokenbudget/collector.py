@@ -21,7 +21,7 @@ from pytest_tokenbudget.record import LATE, LEFTOVER, RECORD_ATTRIBUTE, SharedRe
 from pytest_tokenbudget.spending import Spending
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Collection, Generator, Iterable
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.budget import Violation
@@ -319,7 +319,7 @@ class Collector:
             if self.settings.baseline_update == "prune":
                 if (reason := self._partial() if complete else "it did not come to its end") is not None:
                     return [_no_prune(reason)]
-                prune_to = {*self._seen, *(nodeid for nodeid in before if not self.extent.knows(nodeid))}
+                prune_to = {*self._seen, *before} - {*self._gone(before)}
             passed = {
                 nodeid: record.models
                 for nodeid, record in self._records.items()
@@ -390,20 +390,15 @@ class Collector:
             return None
         from pytest_tokenbudget.summary import BaselineSummary  # noqa: PLC0415 - not on the start-up path
 
-        status: dict[str, list[str]] = {"new": [], "over": [], "improved": []}
-        for record in self._records.values():
-            if record.baseline is not None and record.baseline.status in status:
-                status[record.baseline.status].append(record.nodeid)
         stale: tuple[str, ...] = ()
         if complete and not self.extent.deselected and narrowed_by(self.config) is None:
-            gone = baselines.stale(self.baseline, self._seen)
+            gone = self._gone(self.baseline.tests)
             elsewhere = set(outside(self.config, gone))
-            stale = tuple(nodeid for nodeid in gone if nodeid not in elsewhere and self.extent.knows(nodeid))
-        return BaselineSummary(
-            path=self._shown(self.settings.baseline),
-            **{name: tuple(sorted(nodeids)) for name, nodeids in status.items()},
-            stale=stale,
-        )
+            stale = tuple(nodeid for nodeid in gone if nodeid not in elsewhere)
+        return BaselineSummary.of(self._records.values(), path=self._shown(self.settings.baseline), stale=stale)
+
+    def _gone(self, entries: Collection[str]) -> tuple[str, ...]:
+        return self.extent.gone(entries, self._seen, self.config.rootpath)
 
     def _unused_cassettes(self) -> tuple[str, ...]:
         """Cassettes in the folders that this run used that no test of it asked for."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
 DESELECTED = "token_budget_deselected"
@@ -26,6 +26,16 @@ _NARROWING = {
     "pyargs": "--pyargs",
 }
 
+_OVERRIDES = (
+    "python_files",
+    "python_classes",
+    "python_functions",
+    "testpaths",
+    "norecursedirs",
+    "collect_imported_tests",
+)
+"""What the ini file says of where tests are; said on the command line, it is of this run alone."""
+
 
 class Extent:
     """What a run leaves out, gathered while it collects.
@@ -38,11 +48,26 @@ class Extent:
     def __init__(self) -> None:
         self.deselected = False
         self.failed = False
+        self._collected: list[pytest.Item] = []
         self._skipped: set[str] = set()
 
     def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
         """Tests that were collected and left out."""
         self.deselected = self.deselected or any(True for _ in items)
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """A test, before any plugin could leave it out."""
+        self._collected.append(item)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Tests that are left out without a word, as pytest-shard does it.
+
+        By the names that they have now, for plugins reorder, rename and replace tests too.
+        """
+        left = {item.nodeid for item in session.items}
+        self.deselected = self.deselected or any(item.nodeid not in left for item in self._collected)
+        self._collected.clear()
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A module that is skipped, or broken, still has its tests."""
@@ -50,15 +75,40 @@ class Extent:
             self._skipped.add(report.nodeid)
         self.failed = self.failed or report.failed
 
-    def knows(self, nodeid: str) -> bool:
-        """Whether the test, if it existed, would have been collected: it lies in nothing that was skipped."""
-        return not any(each in ("", ".") or nodeid.startswith((f"{each}::", f"{each}/")) for each in self._skipped)
+    def gone(self, nodeids: Collection[str], seen: Collection[str], rootdir: Path) -> tuple[str, ...]:
+        """Those tests that no longer exist, as far as a whole run can tell, sorted.
+
+        A file that exists and of which no test was seen may have been ignored, by a conftest say: nobody knows its
+        tests.
+
+        Args:
+            nodeids: the tests that once existed.
+            seen: the tests of this run.
+            rootdir: what node ids are relative to.
+        """
+        visited = {_file(nodeid) for nodeid in seen}
+        unknown = {file for file in {*map(_file, nodeids)} - visited if (rootdir / file).exists()}
+        return tuple(
+            sorted(
+                nodeid
+                for nodeid in nodeids
+                if nodeid not in seen and _file(nodeid) not in unknown and not self._lies_in_skipped(nodeid)
+            )
+        )
+
+    def _lies_in_skipped(self, nodeid: str) -> bool:
+        return any(each in ("", ".") or nodeid.startswith((f"{each}::", f"{each}/")) for each in self._skipped)
 
 
 def narrowed_by(config: pytest.Config) -> str | None:
     """The part of the command line that leaves tests out, whatever there are; ``None`` where nothing does."""
     if chosen := next((argument for argument in config.args if "::" in argument), None):
         return chosen
+    for override in config.option.override_ini or ():
+        if (key := override.partition("=")[0].strip()) in _OVERRIDES:
+            return f"-o {key}"
+    if "no:python" in config.option.plugins:
+        return "-p no:python"
     return next((flag for name, flag in _NARROWING.items() if getattr(config.option, name, None)), None)
 
 
@@ -71,8 +121,12 @@ def outside(config: pytest.Config, nodeids: Iterable[str]) -> tuple[str, ...]:
 
 
 def _lies_in(roots: list[str], rootdir: Path, nodeid: str) -> bool:
-    file = _real(rootdir / nodeid.partition("::")[0])
+    file = _real(rootdir / _file(nodeid))
     return any(file == root or file.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 def _real(path: Path) -> str:

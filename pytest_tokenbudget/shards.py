@@ -216,18 +216,9 @@ def _badness(record: UsageRecord) -> tuple[bool, int, bool, bool, Decimal, int, 
 
 
 def _with_baseline(summary: Summary, path: str, baseline: Baseline) -> Summary:
-    status: dict[str, list[str]] = {"new": [], "over": [], "improved": []}
-    for record in summary.tests:
-        if record.baseline is not None and record.baseline.status in status:
-            status[record.baseline.status].append(record.nodeid)
     # Of a run that was cut off nobody knows which tests it would have had.
     stale = baselines.stale(baseline, (record.nodeid for record in summary.tests)) if summary.complete else ()
-    return replace(
-        summary,
-        baseline=BaselineSummary(
-            path=path, **{name: tuple(sorted(nodeids)) for name, nodeids in status.items()}, stale=stale
-        ),
-    )
+    return replace(summary, baseline=BaselineSummary.of(summary.tests, path=path, stale=stale))
 
 
 def _compared(record: UsageRecord, baseline: Baseline, tolerance: Decimal | None, book: PriceBook) -> UsageRecord:

@@ -53,7 +53,7 @@ class BaselineSummary:
 
     Attributes:
         path: the file, as the user would name it.
-        new: tests without an entry.
+        new: tests without an entry that an update of the baseline would give one.
         over: tests above their entry by more than the tolerance.
         improved: tests below their entry.
         stale: entries whose tests no longer exist.
@@ -64,6 +64,23 @@ class BaselineSummary:
     over: tuple[str, ...] = ()
     improved: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, records: Iterable[UsageRecord], *, path: str, stale: tuple[str, ...]) -> BaselineSummary:
+        """How these tests stand against it."""
+        named: dict[str, list[str]] = {"new": [], "over": [], "improved": []}
+        for record in records:
+            status = None if record.baseline is None else record.baseline.status
+            if status in named and (status != "new" or _can_be_added(record)):
+                named[status].append(record.nodeid)
+        return cls(path=path, **{name: tuple(sorted(nodeids)) for name, nodeids in named.items()}, stale=stale)
+
+
+def _can_be_added(record: UsageRecord) -> bool:
+    """Whether an update writes the test: it passed, or fails for nothing but its missing entry."""
+    if record.outcome == "failed":
+        return {each.limit for each in record.violations} == {"baseline"}
+    return record.outcome == "passed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -164,7 +164,8 @@ def test_prices_that_changed_since_the_last_run_are_said(pytester, suite, go, do
     assert said(*older) is None
 
 
-def test_only_tests_that_passed_are_written(pytester, suite, go, stored):
+def test_only_tests_that_passed_are_written(pytester, suite, go, stored, document):
+    """And no others are said to be new, since updating would not help."""
     pytester.makepyfile(
         test_suite="""
         import model, pytest
@@ -187,6 +188,10 @@ def test_only_tests_that_passed_are_written(pytester, suite, go, stored):
         def test_is_unpriced(): model.ask(1, 1, model="nobody-has-a-price")
         """
     )
+    store(pytester, {})
+    assert "new, not in the baseline (2)" in go("--token-report").stdout.str()
+    assert document()["baseline"]["new"] == ["test_suite.py::test_is_unpriced", "test_suite.py::test_passes"]
+    assert {statuses(document())[f"test_{name}"] for name in ("fails", "xfails", "xpasses", "is_over")} == {"new"}
     store(pytester, {f"test_suite.py::test_{name}": {"small": used(9, 9)} for name in ("fails", "skips", "xfails")})
     go("--token-update-baseline")
     kept = {f"test_suite.py::test_{name}": {"small": used(9, 9)} for name in ("fails", "skips", "xfails")}
@@ -291,6 +296,56 @@ def test_a_whole_run_prunes(pytester, suite, go, stored):
     assert result.ret == 0
     result.stdout.fnmatch_lines(["token budget: wrote 4 test(s) to token-baseline.json, dropped 2"])
     assert len(stored()) == 5
+    assert set(stored()) > set(stay)
+
+
+def test_a_part_is_known_as_one_though_nobody_says_so(pytester, suite, go, stored, document):
+    """As pytest-shard does it: nothing tells of the tests that are left out."""
+    other = {"test_suite.py::test_gone": {"small": used(1, 1)}, "test_suite.py::test_idle": {"small": used(1, 1)}}
+    store(pytester, other)
+    before = (pytester.path / "token-baseline.json").read_bytes()
+    pytester.makeconftest("def pytest_collection_modifyitems(items):\n"
+                          "    items[:] = [each for each in items if 'idle' not in each.name]\n")  # fmt: skip
+    result = go("--token-update-baseline=prune")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["*needs a whole run*tests were deselected*"])
+    assert (pytester.path / "token-baseline.json").read_bytes() == before
+    go().assert_outcomes(passed=4)
+    assert document()["baseline"]["stale"] == []
+    # Others put tests in an order, or theirs in a test's place: that is a whole run.
+    pytester.makeconftest("import copy\n"
+                          "def pytest_collection_modifyitems(items):\n"
+                          "    items.reverse()\n"
+                          "    items[-1] = copy.copy(items[-1])\n")  # fmt: skip
+    assert go("--token-update-baseline=prune").ret == 0
+    assert len(stored()) == 5
+    assert stored().keys() & other.keys() == {"test_suite.py::test_idle"}
+
+
+def test_a_file_of_which_nothing_was_collected_keeps_its_entries(pytester, suite, go, stored, document):
+    """Nobody has looked for its tests, or none that this run could see is left; a file that is gone has none."""
+    pytester.makepyfile(test_ignored="def test_it(): pass", test_empty="")
+    pytester.makeconftest("collect_ignore = ['test_ignored.py']")
+    stay = {f"test_{name}.py::test_it": {"small": used(3, 3)} for name in ("ignored", "empty")}
+    gone = ["test_lost.py::test_it", "test_suite.py::test_gone"]
+    store(pytester, {**stay, **{key: {"small": used(1, 1)} for key in gone}})
+    before = (pytester.path / "token-baseline.json").read_bytes()
+    for part in (
+        ("-o", "python_files=test_e*.py"), ("-o", "python_functions=test_one"), ("-o", "testpaths=test_empty.py"),
+        ("-p", "no:python"),
+    ):  # fmt: skip
+        result = go("--token-update-baseline=prune", *part)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR, part
+        assert f"needs a whole run, and this is none: {' '.join(part).partition('=')[0]}" in result.stderr.str(), part
+    assert suite.bills == ()
+    assert (pytester.path / "token-baseline.json").read_bytes() == before
+    go("-o", "python_functions=test_one").assert_outcomes(passed=1)
+    assert document()["baseline"]["stale"] == []
+    go().assert_outcomes(passed=5)
+    assert document()["baseline"]["stale"] == gone
+    result = go("--token-update-baseline=prune")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["token budget: wrote 4 test(s) to token-baseline.json, dropped 2"])
     assert set(stored()) > set(stay)
 
 
