@@ -164,7 +164,7 @@ class Collector:
         if self._has_calls():
             from pytest_tokenbudget.last_prices import note_prices  # noqa: PLC0415 - only where there are prices
 
-            self._price_change = note_prices(self.config, self._prices(), self.settings.prices)
+            self._price_change = note_prices(self.config, self._prices())
         if self.settings.reports or self._records or self._shared or self._late or self._failed_run:
             self._summary = self._summarise(complete=complete)
             faults += self.delivery.deliver(self._summary)
@@ -383,7 +383,7 @@ class Collector:
             return self.book.describe()  # type: ignore[return-value]
         from pytest_tokenbudget.price_day import describe_unread  # noqa: PLC0415 - only where nothing was priced
 
-        return describe_unread(overrides=self.settings.prices, price_date=self.settings.price_date)
+        return describe_unread(self.book.own, self.settings.price_date)
 
     def _baseline_summary(self, *, complete: bool) -> BaselineSummary | None:
         if self.baseline is None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.report.figures import describe_prices
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
     from pytest_tokenbudget.summary import PriceTable
@@ -17,13 +14,12 @@ if TYPE_CHECKING:
 _KEY = "token_budget/prices"
 
 
-def note_prices(config: pytest.Config, prices: PriceTable, own: Path | None) -> str | None:
+def note_prices(config: pytest.Config, prices: PriceTable) -> str | None:
     """Remember a run's prices for the next one.
 
     Args:
         config: pytest's; without its cache (``-p no:cacheprovider``) nothing is remembered.
         prices: the table.
-        own: the user's own price file.
 
     Returns:
         A sentence where they are others than those of the last run here; else ``None``.
@@ -31,7 +27,7 @@ def note_prices(config: pytest.Config, prices: PriceTable, own: Path | None) -> 
     cache: pytest.Cache | None = getattr(config, "cache", None)
     if cache is None:
         return None
-    now = [describe_prices({**prices, "overrides": []}), "" if own is None else _digest(own)]
+    now = [describe_prices({**prices, "overrides": []}), ", ".join(prices["overrides"])]
     before = cache.get(_KEY, None)
     if before == now:
         return None
@@ -41,10 +37,3 @@ def note_prices(config: pytest.Config, prices: PriceTable, own: Path | None) -> 
             changed = table if table != now[0] else "your own file has changed"
             return f"not those of the last run here ({changed}): costs moved with them, baselines did not"
     return None
-
-
-def _digest(file: Path) -> str:
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:  # the tests have removed it
-        return "gone"

@@ -19,11 +19,11 @@ _PACKAGE = "genai_prices"
 _REMARK = "price_comments="
 
 
-def describe_unread(*, overrides: Path | None = None, price_date: date | None = None) -> PriceTable:
+def describe_unread(own: list[str], price_date: date | None) -> PriceTable:
     """The same as ``PriceBook.describe`` says, from the table's text; the day is ``None`` where the text hides it.
 
     Args:
-        overrides: the user's own price file.
+        own: the user's own prices, as ``PriceBook.own`` names them.
         price_date: the day whose list prices hold, if the user named one.
     """
     day = price_date or newest_check_in_text()
@@ -31,7 +31,7 @@ def describe_unread(*, overrides: Path | None = None, price_date: date | None = 
         "source": price_table.SOURCE,
         "version": price_table.installed_version(),
         "date": None if day is None else day.isoformat(),
-        "overrides": [] if overrides is None else [str(overrides)],
+        "overrides": own,
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ MAX_BYTES = 1024 * 1024
 """A larger file is not a price file."""
 
 _Value = TypeVar("_Value")
+_DIGITS = 8
 _REQUIRED = ("input", "output")
 _MAX_USD_PER_MILLION_TOKENS = Decimal(1_000_000)
 _MAX_DECIMALS = 18
@@ -44,6 +47,29 @@ class PriceOverrides:
     models: Mapping[str, Rates] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     path: Path | None = None
+
+    def describe(self) -> list[str]:
+        """As reports name them: ``prices.toml (1a2b3c4d)``; without a file each model and alias.
+
+        The file has no folder, which is another one in every checkout. The digits are others where a price or an
+        alias is: the same file later is not the same prices.
+        """
+        names = [self.path.name] if self.path is not None else sorted({*self.models, *self.aliases})
+        return [f"{name} ({self._digest()})" for name in names]
+
+    def _digest(self) -> str:
+        # Of what the file says: a comment, an order or a line's end makes nothing dearer. A ratio of whole numbers is
+        # the same for 3 and 3.00, at any precision.
+        models = {
+            name: {
+                key: rate.usd_per_million_tokens.as_integer_ratio()
+                for key in RATE_KEYS
+                if (rate := getattr(rates, key)) is not None
+            }
+            for name, rates in self.models.items()
+        }
+        said = json.dumps([models, dict(self.aliases)], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:_DIGITS]
 
     def rates(self, model: str) -> Rates | None:
         """The rates given for that name, or ``None``."""

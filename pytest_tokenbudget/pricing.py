@@ -60,13 +60,19 @@ class PriceBook:
         """The day whose list prices hold."""
         return self._price_date or newest_check()
 
+    @property
+    def own(self) -> list[str]:
+        """The user's own prices, as reports name them."""
+        return self._overrides.describe()
+
     def describe(self) -> dict[str, Any]:
         """Where the prices come from, as the JSON report's ``prices`` holds it."""
-        if self._overrides.path is not None:
-            own = [str(self._overrides.path)]
-        else:
-            own = sorted({*self._overrides.models, *self._overrides.aliases})
-        return {"source": SOURCE, "version": installed_version(), "date": self.date.isoformat(), "overrides": own}
+        return {
+            "source": SOURCE,
+            "version": installed_version(),
+            "date": self.date.isoformat(),
+            "overrides": self.own,
+        }
 
     def price(self, call: ModelCall) -> Decimal:
         """What the call costs, in exact USD.

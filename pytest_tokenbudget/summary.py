@@ -31,7 +31,7 @@ class PriceTable(TypedDict):
     """The price table that costs were worked out with.
 
     ``source`` and ``version`` name the package, ``date`` is the day of the prices, and ``overrides`` are the
-    models that the user's own price file adds or changes.
+    user's own prices: the file's name, and digits that are others where the prices are.
     """
 
     source: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.record import Tally, UsageRecord
@@ -137,21 +136,9 @@ def compare(old: Summary, new: Summary) -> Difference:
         gone=tuple(each for each in changes if each.after is None),
         unpriced=tuple(each for each in changes if each.now.unpriced_models),
         unmeasured=tuple(each for each in changes if each.now.usage.unmeasured_requests),
-        prices=None if _placeless(old.prices) == _placeless(new.prices) else (old.prices, new.prices),
+        prices=None if old.prices == new.prices else (old.prices, new.prices),
         incomplete=tuple(name for name, run in (("old", old), ("new", new)) if not run.complete),
     )
-
-
-def file_name(override: str) -> str:
-    """The user's own prices as a report names them, without the folder that every checkout has elsewhere."""
-    for path in (PurePosixPath(override), PureWindowsPath(override)):
-        if path.is_absolute():
-            return path.name
-    return override
-
-
-def _placeless(prices: PriceTable) -> PriceTable:
-    return {**prices, "overrides": [*map(file_name, prices["overrides"])]}
 
 
 def cost_change(before: Tally, after: Tally) -> Decimal:

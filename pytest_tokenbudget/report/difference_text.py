@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_tokenbudget.report.difference import file_name
 from pytest_tokenbudget.report.figures import (
     count_of,
     describe_prices,
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
     from pytest_tokenbudget.record import Tally
     from pytest_tokenbudget.report.difference import Change, Difference
-    from pytest_tokenbudget.summary import PriceTable
 
 MARKER = "<!-- pytest-tokenbudget -->"
 """The first line of the Markdown: by it a job finds the comment that it wrote before."""
@@ -98,9 +96,14 @@ def render_markdown(difference: Difference) -> str:
 def _page(difference: Difference, most: int) -> str:
     before, after = difference.before, difference.after
     cost, cost_moved, tokens, tokens_moved = map(_cell, _cells(before, after))
+    # Of what is not known nobody can say that it did not change.
+    priced = before.cost is not None and after.cost is not None
+    measured = not (before.usage.unmeasured_requests or after.usage.unmeasured_requests)
+    costs = ", ".join(filter(None, (cost, cost_moved or (NO_CHANGE if priced else ""))))
+    counts = ", ".join(filter(None, (f"{tokens} tokens", tokens_moved or (NO_CHANGE if measured else ""))))
     blocks = [
         f"{MARKER}\n## Token budget: what changed",
-        f"**Total**: {cost}, {cost_moved or NO_CHANGE}; {tokens} tokens, {tokens_moved or NO_CHANGE}",
+        f"**Total**: {costs}; {counts}",
     ]
     blocks += [f"- {_cell(line)}" for line in _caveats(difference)]
     for section in _sections(difference):
@@ -132,13 +135,9 @@ def _sections(difference: Difference) -> list[_Section]:
 def _caveats(difference: Difference) -> list[str]:
     said = [f"the {run} run did not come to its end: its figures are too low" for run in difference.incomplete]
     if difference.prices is not None:
-        old, new = map(_table, difference.prices)
+        old, new = map(describe_prices, difference.prices)
         said.append(f"the prices differ, so a part of the change may be theirs: {old} -> {new}")
     return said
-
-
-def _table(prices: PriceTable) -> str:
-    return describe_prices({**prices, "overrides": [*map(file_name, prices["overrides"])]})
 
 
 def _rows(changes: Sequence[Change]) -> tuple[_Row, ...]:

@@ -13,6 +13,8 @@ from report_strategies import PRICES, summaries
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget import cli
 from pytest_tokenbudget.budget import Budget, Violation
+from pytest_tokenbudget.price_file import load_price_file
+from pytest_tokenbudget.pricing import PriceBook
 from pytest_tokenbudget.record import BaselineResult, ModelTokens, SharedRecord, UsageRecord
 from pytest_tokenbudget.report.document import to_json
 from pytest_tokenbudget.shards import join
@@ -317,6 +319,25 @@ def test_different_prices_of_ones_own_are_said(report, combine):
     status, joined, err = combine(a, b)
     assert (status, joined["prices"]["overrides"]) == (0, ["prices.toml"])
     assert "different prices" in err
+
+
+def test_prices_of_ones_own_are_compared_by_what_they_are(report, combine, tmp_path):
+    """Two runners have the same file in two folders; a third has other prices in a file of that name."""
+    tables = []
+    for folder, usd in (("a", 3), ("b", 3), ("c", 300)):
+        path = tmp_path / folder / "prices.toml"
+        path.parent.mkdir()
+        path.write_text(f'[models."gpt-4o-mini"]\ninput = {usd}\noutput = 1\n')
+        own = PriceBook(load_price_file(path)).describe()["overrides"]
+        tables.append({**PRICES, "overrides": own})
+    a, b, c = (report(f"{n}.json", used(f"t{n}"), prices=table) for n, table in enumerate(tables))
+    status, joined, err = combine(a, b)
+    assert (status, joined["prices"]) == (0, tables[0])
+    assert "different prices" not in err
+    status, joined, err = combine(a, b, c)
+    (line,) = [line for line in err.splitlines() if "different prices of your own" in line]
+    assert all(each in line for each in joined["prices"]["overrides"])
+    assert len(joined["prices"]["overrides"]) == 2
 
 
 def test_the_report_as_markdown_for_a_jobs_page(report, combine, tmp_path):

@@ -4,6 +4,7 @@ import io
 import re
 import sys
 import unicodedata
+from datetime import date
 from decimal import Decimal
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import given, settings
 from report_strategies import PRICES, summaries
 
 from pytest_tokenbudget import cli
+from pytest_tokenbudget.price_file import load_price_file
+from pytest_tokenbudget.pricing import PriceBook
 from pytest_tokenbudget.record import BaselineResult, SharedRecord, UsageRecord
 from pytest_tokenbudget.report.difference import compare
 from pytest_tokenbudget.report.difference_text import MARKER, MAX_COMMENT, render_markdown, render_text
@@ -168,6 +171,28 @@ def test_unknown_is_said_and_never_a_saving():
     assert "%" not in shown[1]
 
 
+UNPRICED, UNMEASURED = call(model="mine", cost=None), ModelCall(model="llama")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "total"),
+    [
+        ([call()], [UNPRICED], "$0.00015 \N{RIGHTWARDS ARROW} unknown; 1,000 tokens, no change"),
+        ([UNPRICED], [UNPRICED], "unknown; 1,000 tokens, no change"),
+        (
+            [call()],
+            [call(), UNMEASURED],
+            "$0.00015 \N{RIGHTWARDS ARROW} unknown, at least $0.00015; 1,000 \N{RIGHTWARDS ARROW} 1,000+ tokens",
+        ),
+        ([call(), UNMEASURED], [call(), UNMEASURED], "unknown, at least $0.00015; 1,000+ tokens"),
+        ([call()], [call()], "$0.00015, no change; 1,000 tokens, no change"),
+    ],
+)
+def test_what_is_not_known_is_not_called_unchanged(before, after, total):
+    page = render_markdown(compare(summary(used("t", *before)), summary(used("t", *after, verdict="over"))))
+    assert page.splitlines()[3] == f"**Total**: {total}"
+
+
 def test_verdicts_that_changed():
     old = summary(used("t", verdict="within", baseline=BaselineResult(status="within")), used("u", verdict="over"))
     new = summary(used("t", verdict="over", baseline=BaselineResult(status="over")), used("u", verdict="within"))
@@ -182,12 +207,25 @@ def test_a_baseline_that_is_new_is_no_news():
     assert lines(old, new) == ["no change"]
 
 
-@pytest.mark.parametrize("root", ["/builds/team/a/", "C:\\a\\"])
-def test_where_a_checkout_lies_makes_no_difference(root):
-    old = summary(used("t"), prices={**PRICES, "overrides": ["/builds/b/prices.toml"]})
-    new = summary(used("t"), prices={**PRICES, "overrides": [root + "prices.toml"]})
-    assert lines(old, new) == ["no change"]
-    assert "with your own for prices.toml" in lines(summary(used("t")), new)[0]
+def own_prices(path, usd):
+    """The price table of a run with a file of its own."""
+    path.parent.mkdir()
+    path.write_text(f'[models."gpt-4o-mini"]\ninput = {usd}\noutput = 1\n')
+    return PriceBook(load_price_file(path), date(2026, 11, 18)).describe()
+
+
+def test_where_a_checkout_lies_makes_no_difference(tmp_path):
+    a, b = (own_prices(tmp_path / folder / "prices.toml", 3) for folder in "ab")
+    assert lines(summary(used("t"), prices=a), summary(used("t"), prices=b)) == ["no change"]
+    assert "with your own for prices.toml" in lines(summary(used("t")), summary(used("t"), prices=b))[0]
+
+
+def test_a_price_file_with_other_prices_is_no_regression(tmp_path):
+    a, b = (own_prices(tmp_path / f"{usd}" / "prices.toml", usd) for usd in (3, 300))
+    old, new = summary(used("t"), prices=a), summary(used("t", call(cost="0.015")), prices=b)
+    (said,) = [line for line in lines(old, new) if "the prices differ" in line]
+    assert all(own in said for own in (*a["overrides"], *b["overrides"]))
+    assert str(tmp_path) not in said
 
 
 def test_other_prices_and_a_run_that_was_cut_off_are_said():

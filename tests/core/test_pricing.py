@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import decimal
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -414,7 +415,35 @@ def test_the_description_names_table_day_and_file(tmp_path):
         "overrides": [],
     }
     own = overriding(tmp_path, '[aliases]\na = "b"\n')
-    assert own.describe()["overrides"] == [str(tmp_path / "prices.toml")]
+    (said,) = own.describe()["overrides"]
+    assert re.fullmatch(r"prices\.toml \([0-9a-f]{8}\)", said)
+
+
+OWN = '[models."m"]\ninput = 3\noutput = 15.00\n[models."n"]\ninput = 1\noutput = 1\n[aliases]\na = "m"\n'
+
+
+@pytest.mark.parametrize(
+    ("toml", "same"),
+    [
+        (OWN, True),
+        (OWN.replace("\n", "\r\n"), True),
+        (OWN.replace("input = 3\noutput = 15.00", "# new\noutput = 15\ninput = 3.0"), True),
+        (OWN.replace("input = 3", "input = 300"), False),
+        (OWN.replace("input = 3", "input = 3.000000000000000001"), False),
+        (OWN.replace("input = 3", "cached_input = 3\ninput = 3"), False),
+        (OWN.replace('"m"]', '"M2"]'), False),
+        (OWN.replace('a = "m"', 'a = "n"'), False),
+        (OWN.replace('a = "m"', 'b = "m"'), False),
+    ],
+)
+def test_a_file_is_named_by_what_it_says_and_not_by_where_it_lies(tmp_path, toml, same):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    said = overriding(here, OWN).describe()["overrides"]
+    (there / "prices.toml").write_bytes(toml.encode())
+    other = PriceBook(load_price_file(there / "prices.toml")).describe()["overrides"]
+    assert (said == other) is same
 
 
 def test_the_default_day_is_one_on_which_the_table_was_checked():

@@ -161,3 +161,19 @@ def test_no_price_is_read_for_tokens_that_nobody_used(pytester, run):
     assert result.ret == 0
     assert "table read: True" not in result.stdout.str()
     assert "table read: False" in result.stdout.str()
+
+
+def test_own_prices_are_named_alike_whether_or_not_a_model_was_called(pytester, suite, run_live):
+    """So are the prices of a shard that called none, next to those of one that did."""
+    pytester.makefile(".toml", prices=GOOD)
+    pytester.makepyfile(test_idle="def test_it(usage): pass")
+
+    def own(*args):
+        run_live("-o", "token_prices=prices.toml", "--token-report=json", *args)
+        return json.loads((pytester.path / "token-report.json").read_text("utf-8"))["prices"]["overrides"]
+
+    (said,) = own("test_suite.py")
+    assert said.startswith("prices.toml (")
+    assert own("test_idle.py") == [said]
+    pytester.makefile(".toml", prices=GOOD.replace("3.00", "300"))
+    assert own("test_idle.py") not in ([said], [])
