@@ -50,6 +50,11 @@ def test_it(usage):
 """
 
 
+in_one_process = pytest.mark.parametrize("spread", [()], ids=["plain"])
+"""For what does not depend on where a test runs; others here do it over workers too."""
+
+
+@in_one_process
 @pytest.mark.parametrize("prompt", ["grown", "shrunk"])
 @pytest.mark.parametrize("how", ["option", "ini"])
 def test_the_input_changes_by_as_much_as_the_prompt(  # noqa: PLR0917 - fixtures and parameters
@@ -122,6 +127,7 @@ CLIENTS = {
 }
 
 
+@in_one_process
 @pytest.mark.parametrize("client", CLIENTS)
 def test_whatever_client_asks(pytester, server, recorded, run, client):
     sending = CLIENTS[client].replace("\n        ", "\n")
