@@ -163,14 +163,14 @@ def test_what_no_test_can_be_blamed_for_is_in_the_total(told, pytester, run_live
 
 
 def test_an_answer_that_comes_late_is_not_the_next_tests(told, pytester, run_live, spread, reported):
-    told.answer("a", to="slow", delay=1, input_tokens=70, output_tokens=1)
+    told.answer("a", to="slow", delay=2, input_tokens=70, output_tokens=1)
     pytester.makepyfile("""
         import threading, time, pytest, model
         thread = threading.Thread(target=lambda: model.ask(say="slow"))
         @pytest.mark.token_budget(max_tokens=100)
         def test_starts():
             thread.start()
-            time.sleep(0.3)  # it is on its way now
+            time.sleep(0.8)  # it is on its way now
         @pytest.mark.token_budget(max_tokens=0, min_requests=0)
         def test_next(): thread.join()
     """)
