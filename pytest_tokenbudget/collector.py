@@ -136,10 +136,8 @@ class Collector:
         """Judge the run as a whole while pytest still decides how it ends."""
         result = yield
         self._came_to_end = True
-        if self._runs and self.settings.enforcement != "off":
-            self._failed_run = self._judge_run()
-            if self._failed_run and self.settings.enforcement == "enforce":
-                session.testsfailed += 1
+        if self._runs and self._fails_limits():
+            session.testsfailed += 1
         if self._runs and (self._late_failures() or (self._refusals() and not session.testsfailed)):
             session.testsfailed += 1
         return result
@@ -156,9 +154,9 @@ class Collector:
         )
         self._session = session
         faults = self._read_spools()
-        if self._late_failures() and session.exitstatus in PASSED:
+        # Asked again: something may have been used after the last test, or a test may have ended the run.
+        if (self._fails_limits() or self._late_failures()) and session.exitstatus in PASSED:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        self._judge_again(session)
         if self.settings.baseline_update is not None:
             faults += self._update_baseline(complete=complete)
         if self._has_calls():
@@ -258,13 +256,11 @@ class Collector:
         if outcome is not None and not (before == "failed" and outcome == "error"):
             self._outcomes[report.nodeid] = outcome
 
-    def _judge_again(self, session: pytest.Session) -> None:
-        """Judge the run with what was used after its last test; or for the first time, where a test has ended it."""
-        if self.settings.enforcement == "off":
-            return
-        self._failed_run = self._judge_run()
-        if self._failed_run and self.settings.enforcement == "enforce" and session.exitstatus in PASSED:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    def _fails_limits(self) -> bool:
+        """Hold what the run has used up to now against its limits; whether it fails for that."""
+        if self.settings.enforcement != "off":
+            self._failed_run = self._judge_run()
+        return bool(self._failed_run) and self.settings.enforcement == "enforce"
 
     def _judge_run(self) -> tuple[Violation, ...]:
         limits = (self.settings.total_max_cost, self.settings.total_max_tokens)

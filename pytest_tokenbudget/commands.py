@@ -116,9 +116,11 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
         shown = _terminal(summary, verbosity)
         if markdown is not None:
             _save(markdown, [page.encode("utf-8", "backslashreplace")])
-        if output not in (None, _STDOUT):
-            _save(str(output), json_chunks(summary))
-        text = to_json(summary) if output in (None, _STDOUT) else ""
+        text = ""
+        if output is None or output == _STDOUT:
+            text = to_json(summary)
+        else:
+            _save(output, json_chunks(summary))
     lines = [*shown, *(f"tokenbudget: {printable(line)}" for line in said)]
     return Combined(text, "".join(f"{line}\n" for line in lines), bool(why))
 

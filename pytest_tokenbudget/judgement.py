@@ -12,7 +12,7 @@ from pytest_tokenbudget.record import Tally, UsageRecord
 from pytest_tokenbudget.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from decimal import Decimal
 
     from pytest_tokenbudget.baseline import Baseline, Price
@@ -65,9 +65,8 @@ class Judge:
         if entry is None and not record.calls:
             return None
         tolerance = self.settings.tolerance if budget.tolerance is None else budget.tolerance
-        result, found = hold_against(record, entry, tolerance, self.book)
-        known = any(not each.over for each in violations)  # its budget says already that it can't be measured
-        violations += [each for each in found if each.over or not known]
+        result, found = hold_against(record, entry, tolerance, self.book, beside=violations)
+        violations += found
         if result is not None and result.status == "new" and self.settings.baseline_missing_fails:
             violations.append(
                 Violation(
@@ -79,7 +78,12 @@ class Judge:
 
 
 def hold_against(
-    record: UsageRecord, entry: Mapping[str, ModelTokens] | None, tolerance: Decimal, book: PriceBook
+    record: UsageRecord,
+    entry: Mapping[str, ModelTokens] | None,
+    tolerance: Decimal,
+    book: PriceBook,
+    *,
+    beside: Collection[Violation],
 ) -> tuple[BaselineResult | None, tuple[Violation, ...]]:
     """Compare a test with its entry.
 
@@ -88,11 +92,14 @@ def hold_against(
         entry: what the baseline remembers of it, if it has an entry.
         tolerance: as a fraction.
         book: today's prices, for both sides.
+        beside: what else does not hold: a budget may say already that the test can't be measured.
 
     Returns:
         How it stands, and what does not hold. Usage that is not known is within nothing: then there is no result.
     """
     if entry is not None and (reason := _why_unknown(record)):
+        if any(not each.over for each in beside):
+            return None, ()
         return None, (Violation(limit="unmeasured", reason=f"{reason}; its baseline can't be compared"),)
     models, price = record.models, price_like(record, book)
     result = baselines.compare(models, entry, tolerance=tolerance, price=price)

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget import baseline as baselines
@@ -27,6 +28,15 @@ _EXCUSED = ("skipped", "xfailed")
 """Outcomes that a verdict leaves as they are."""
 _NOT_FAILED = ("passed", "xpassed", "skipped")
 _FAILED = ("failed", "error")
+_OVER_BASELINE = "over the baseline"
+_FAULTS = (
+    "over budget",
+    "not measured",
+    _OVER_BASELINE,
+    "failed for want of a recording",
+    "to blame for an attempt to reach the network after its end",
+)
+"""Why a run fails for a test, in the order in which it is told."""
 
 
 class Joined(NamedTuple):
@@ -62,9 +72,9 @@ class Gate:
 
 
 def newest_prices(reports: Sequence[tuple[str, Summary]]) -> PriceTable:
-    """The newest price table that any of the reports was priced with."""
-    summaries, _ = _with_one_table(reports)
-    return summaries[0].prices
+    """The newest price table of the reports: of those that called a model, if any of them did."""
+    summaries = [summary for _, summary in reports]
+    return max(list(filter(_calls, summaries)) or summaries, key=_table).prices
 
 
 def join(reports: Sequence[tuple[str, Summary]]) -> Joined:
@@ -83,10 +93,10 @@ def join(reports: Sequence[tuple[str, Summary]]) -> Joined:
     """
     if len(reports) == 1:
         return Joined(reports[0][1], ())
-    summaries, notices = _with_one_table(reports)
+    summaries = _with_one_table(reports)
     merged = merge(summaries)
     tests, twice = _each_once(merged.tests)
-    notices += twice
+    notices = (*_tables_told(reports), *twice)
     own = sorted({", ".join(each.prices["overrides"]) or "none" for each in summaries if _calls(each)})
     if len(own) > 1:
         notices = (*notices, f"the reports were made with different prices of your own: {' | '.join(own)}")
@@ -110,40 +120,38 @@ def judge(summary: Summary, gate: Gate) -> Summary:
     return replace(summary, run_violations=judge_total(summary.total, gate.total_max_cost, gate.total_max_tokens))
 
 
-def _fails(record: UsageRecord) -> bool:
-    """Whether the run fails for this test."""
-    if record.blocked and record.outcome in _NOT_FAILED:
-        return True  # it tried that after its end: no outcome tells of it
-    if record.outcome in _EXCUSED:
-        return False
-    over = record.baseline is not None and record.baseline.status == "over"
-    unanswered = bool(record.drift or record.blocked) and record.outcome in _FAILED
-    return over or unanswered or record.verdict in ("over", "unmeasured")
-
-
 def failures(summary: Summary) -> tuple[str, ...]:
     """Why the run fails, each one line without figures; empty where all is within."""
     found = []
     if not summary.complete:
         found.append("the run is not complete")
-    judged = [record for record in summary.tests if record.outcome not in _EXCUSED]
-    # Those that are over their baseline and nothing else are told below.
-    over_budget = [record for record in judged if record.verdict == "over" and not _only_baseline(record)]
-    unmeasured = [record for record in judged if record.verdict == "unmeasured"]
-    for records, words in ((over_budget, "over budget"), (unmeasured, "not measured")):
-        if records:
-            found.append(f"{_tests(len(records))} {words}")
-    excused = {record.nodeid for record in summary.tests if record.outcome in _EXCUSED}
-    if summary.baseline is not None and (over := set(summary.baseline.over) - excused):
-        found.append(f"{_tests(len(over))} over the baseline")
-    if count := sum(bool(record.drift or record.blocked) and record.outcome in _FAILED for record in judged):
-        found.append(f"{_tests(count)} failed for want of a recording")
-    # Those that passed, or were skipped, tried it after their end: no outcome tells of that.
-    if count := sum(bool(record.blocked) and record.outcome in _NOT_FAILED for record in summary.tests):
-        found.append(f"{_tests(count)} to blame for an attempt to reach the network after its end")
+    blamed: dict[str, set[str]] = {fault: set() for fault in _FAULTS}
+    for record in summary.tests:
+        for fault in _faults(record):
+            blamed[fault].add(record.nodeid)
+    if summary.baseline is not None:
+        # What the report as a whole says counts too, whatever its single tests say.
+        excused = {record.nodeid for record in summary.tests if record.outcome in _EXCUSED}
+        blamed[_OVER_BASELINE] |= set(summary.baseline.over) - excused
+    found += [f"{_tests(len(tests))} {fault}" for fault, tests in blamed.items() if tests]
     if summary.run_violations:
         found.append("the run's total is over its limit, or not known")
     return tuple(found)
+
+
+def _faults(record: UsageRecord) -> list[str]:
+    """Why the run fails for a test; empty where it does not."""
+    excused = record.outcome in _EXCUSED
+    over_baseline = record.baseline is not None and record.baseline.status == "over"
+    holds = (
+        not excused and record.verdict == "over" and not (over_baseline and _only_baseline(record)),
+        not excused and record.verdict == "unmeasured",
+        not excused and over_baseline,
+        bool(record.drift or record.blocked) and record.outcome in _FAILED,
+        # Those that passed, or were skipped, tried it after their end: no outcome tells of that.
+        bool(record.blocked) and record.outcome in _NOT_FAILED,
+    )
+    return list(compress(_FAULTS, holds))
 
 
 def _only_baseline(record: UsageRecord) -> bool:
@@ -155,24 +163,27 @@ def _tests(count: int) -> str:
     return "1 test is" if count == 1 else f"{count:,} tests are"
 
 
-def _with_one_table(reports: Sequence[tuple[str, Summary]]) -> tuple[list[Summary], tuple[str, ...]]:
-    """The reports as if all had been priced with the newest table among theirs, and a line where they were not."""
+def _with_one_table(reports: Sequence[tuple[str, Summary]]) -> list[Summary]:
+    """The reports as if all had been priced with the newest table among theirs."""
+    prices = newest_prices(reports)
+    return [
+        replace(summary, prices={**prices, "overrides": summary.prices["overrides"]}) for _, summary in reports
+    ]  # fmt: skip
+
+
+def _tables_told(reports: Sequence[tuple[str, Summary]]) -> tuple[str, ...]:
+    """A line that says whose table is which, where they are not all priced with one."""
     tables: dict[tuple[str, str, str], list[str]] = {}
     for name, summary in reports:
         if _calls(summary):
             tables.setdefault(_table(summary), []).append(name)
-    notices: tuple[str, ...] = ()
-    if len(tables) > 1:
-        told = "; ".join(
-            f"{' '.join(filter(None, (source, version, day)))} in {', '.join(sorted(names))}"
-            for (day, version, source), names in sorted(tables.items())
-        )
-        notices = (
-            f"the reports were priced with different tables, and their costs are added up as they are: {told}",
-        )
-    day, version, source = max(tables or map(_table, (summary for _, summary in reports)))
-    prices = {"source": source, "version": version, "date": day or None}
-    return [replace(summary, prices={**summary.prices, **prices}) for _, summary in reports], notices  # type: ignore[typeddict-item]
+    if len(tables) <= 1:
+        return ()
+    told = "; ".join(
+        f"{' '.join(filter(None, (source, version, day)))} in {', '.join(sorted(names))}"
+        for (day, version, source), names in sorted(tables.items())
+    )
+    return (f"the reports were priced with different tables, and their costs are added up as they are: {told}",)
 
 
 def _table(summary: Summary) -> tuple[str, str, str]:
@@ -205,7 +216,7 @@ def _each_once(records: Sequence[UsageRecord]) -> tuple[tuple[UsageRecord, ...],
 def _badness(record: UsageRecord) -> tuple[bool, int, bool, bool, Decimal, int, str]:
     tally = tally_of(record.calls, cache_hits=record.cache_hits)
     return (
-        _fails(record),
+        bool(_faults(record)),
         _SEVERITY[record.verdict],
         record.baseline is not None and record.baseline.status == "over",
         tally.cost is None,
@@ -234,9 +245,8 @@ def _compared(record: UsageRecord, baseline: Baseline, tolerance: Decimal | None
         return _judged(record, others, None)
     own = None if record.budget is None else record.budget.tolerance
     allowed = next(each for each in (own, tolerance, Decimal(0)) if each is not None)
-    result, found = hold_against(record, entry, allowed, book)
-    unknown = any(not each.over for each in others)
-    found = (*others, *(each for each in found if each.over or not unknown))
+    result, over = hold_against(record, entry, allowed, book, beside=others)
+    found = (*others, *over)
     if result is not None and result.status == "new":
         # The shard's own word where the ini file says that a test without an entry fails.
         found = (*found, *(each for each in record.violations if each.limit == "baseline"))

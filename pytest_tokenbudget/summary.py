@@ -265,8 +265,8 @@ def fixture_title(record: SharedRecord) -> str:
 def merge(summaries: Iterable[Summary]) -> Summary:
     """Join the summaries of the shards of one run; their order does not matter.
 
-    Tests are sorted by node id, and none is dropped. An entry or a cassette is stale or
-    unused only where every shard says so. Limits on the whole run are held against the joined total.
+    Tests are sorted by node id, and none is dropped. An entry or a cassette is stale or unused only where every shard
+    says so. Limits on the whole run are held against the joined total.
 
     Raises:
         ConfigurationError: the shards were priced with different tables, so that their costs do not add up.
