@@ -127,6 +127,36 @@ class Violation:
         return self.used is not None and self.allowed is not None and self.used > self.allowed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headroom:
+    """How far a usage is on its way to a limit.
+
+    Attributes:
+        limit: the limit's name.
+        allowed: the limit.
+        used: what was used; a lower bound where a part of it is not known.
+    """
+
+    limit: str
+    allowed: int | Decimal
+    used: int | Decimal
+
+
+def find_headroom(tally: Tally, budget: Budget | None) -> Headroom | None:
+    """The limit that a test or block is nearest to, or furthest above; ``None`` where no limit leaves any room.
+
+    A limit of 0 is kept or broken, and nothing on the way to it; and the fewest requests are no limit from above.
+    """
+    if budget is None:
+        return None
+    found = [
+        Headroom(limit=name, allowed=allowed, used=used)
+        for name, used in _used(tally).items()
+        if (allowed := getattr(budget, name))
+    ]
+    return max(found, key=lambda each: _EXACT.divide(Decimal(each.used), Decimal(each.allowed)), default=None)
+
+
 def judge(tally: Tally, budget: Budget | None, *, estimates_count: bool = True) -> tuple[Violation, ...]:
     """Hold what a test or block used against its budget.
 
@@ -141,18 +171,10 @@ def judge(tally: Tally, budget: Budget | None, *, estimates_count: bool = True) 
     if budget is None or not budget.watches:
         return ()
     usage = tally.usage
-    used: dict[str, int | Decimal | None] = {
-        "max_cost": tally.known_cost,
-        "max_tokens": usage.total_tokens,
-        "max_input_tokens": usage.input_tokens,
-        "max_output_tokens": usage.output_tokens,
-        "max_reasoning_tokens": usage.reasoning_tokens,
-        "max_requests": usage.requests,
-    }
     found = [
         Violation(limit=name, allowed=allowed, used=figure)
-        for name, figure in used.items()
-        if (allowed := getattr(budget, name)) is not None and figure is not None and figure > allowed
+        for name, figure in _used(tally).items()
+        if (allowed := getattr(budget, name)) is not None and figure > allowed
     ]
     if budget.max_cost is not None and tally.unpriced_models and not any(v.limit == "max_cost" for v in found):
         found.append(Violation(limit="max_cost", allowed=budget.max_cost, reason=_unpriced(tally.unpriced_models)))
@@ -282,6 +304,19 @@ def _show(value: object) -> str:
     except Exception:  # noqa: BLE001 - whatever a stranger's repr raises, the message must say which keyword it is
         shown = f"<{type(value).__name__}>"
     return shown if len(shown) <= MAX_DIGITS * 2 else shown[: MAX_DIGITS * 2] + "..."
+
+
+def _used(tally: Tally) -> dict[str, int | Decimal]:
+    """What was used, by the name of the limit that it must not exceed."""
+    usage = tally.usage
+    return {
+        "max_cost": tally.known_cost,
+        "max_tokens": usage.total_tokens,
+        "max_input_tokens": usage.input_tokens,
+        "max_output_tokens": usage.output_tokens,
+        "max_reasoning_tokens": usage.reasoning_tokens,
+        "max_requests": usage.requests,
+    }
 
 
 def _unpriced(models: tuple[str, ...]) -> str:

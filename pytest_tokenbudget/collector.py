@@ -22,6 +22,7 @@ from pytest_tokenbudget.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable
+    from decimal import Decimal
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.budget import Violation
@@ -80,12 +81,28 @@ class Collector:
         self.config.pluginmanager.register(self.extent, "pytest_tokenbudget_extent")
         if self.settings.baseline_update == "prune" and (reason := self._partial()) is not None:
             raise pytest.UsageError(f"token budget: {_no_prune(reason)}")
+        self._join_others()
         if not self.delivery.writes_files:
             return
         try:
             self.delivery.begin(self._summarise(complete=False))
         except ConfigurationError as error:
             raise pytest.UsageError(f"token budget: {error}") from None
+
+    def _join_others(self) -> None:
+        """Show figures where pytest, and pytest-html, show the tests."""
+        manager = self.config.pluginmanager
+        if (
+            manager.hasplugin("terminalreporter")
+            and self.config.get_verbosity(pytest.Config.VERBOSITY_TEST_CASES) > 0
+        ):
+            from pytest_tokenbudget.progress import Progress  # noqa: PLC0415 - only where it is shown
+
+            manager.register(Progress(), "pytest_tokenbudget_progress")
+        if self.config.getoption("htmlpath", None):
+            from pytest_tokenbudget.html_columns import HtmlColumns  # noqa: PLC0415 - only where there is a page
+
+            manager.register(HtmlColumns(), "pytest_tokenbudget_html_columns")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's record off its teardown report."""
@@ -258,12 +275,17 @@ class Collector:
 
     def _fails_limits(self) -> bool:
         """Hold what the run has used up to now against its limits; whether it fails for that."""
-        if self.settings.enforcement != "off":
-            self._failed_run = self._judge_run()
+        self._failed_run = self._judge_run()
         return bool(self._failed_run) and self.settings.enforcement == "enforce"
 
+    def _run_limits(self) -> tuple[Decimal | None, int | None]:
+        """What the run may cost and use in all; where budgets are off, nothing holds."""
+        if self.settings.enforcement == "off":
+            return None, None
+        return self.settings.total_max_cost, self.settings.total_max_tokens
+
     def _judge_run(self) -> tuple[Violation, ...]:
-        limits = (self.settings.total_max_cost, self.settings.total_max_tokens)
+        limits = self._run_limits()
         if limits == (None, None):
             return ()
         from pytest_tokenbudget.summary import tally_of  # noqa: PLC0415 - not on the start-up path
@@ -339,6 +361,7 @@ class Collector:
     def _summarise(self, *, complete: bool) -> Summary:
         from pytest_tokenbudget.summary import Summary  # noqa: PLC0415 - not on the start-up path
 
+        max_cost, max_tokens = self._run_limits()
         known = {} if self.baseline is None or self.settings.baseline_update else self.baseline.tests
         # A test that was skipped was not compared; its entry is still listed.
         records = [
@@ -366,6 +389,8 @@ class Collector:
             price_change=self._price_change,
             unused_cassettes=self._unused_cassettes() if complete and self._partial() is None else (),
             max_spend=self.settings.max_spend,
+            total_max_cost=max_cost,
+            total_max_tokens=max_tokens,
         )
         listed = {record.nodeid for record in summary.tests} | known.keys()
         return replace(summary, tests=tuple(record for record in records if record.nodeid in listed))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_tokenbudget.report.terminal import Line
     from pytest_tokenbudget.settings import Report
     from pytest_tokenbudget.summary import Summary
 
@@ -90,13 +91,15 @@ class Delivery:
         """Show the report in the terminal's summary."""
         writer = terminalreporter._tw  # noqa: SLF001 - pytest's own way to the terminal's width and encoding
         encoding = getattr(writer._file, "encoding", None) or "ascii"  # noqa: SLF001
+        from pytest_tokenbudget.report.terminal import MARKUP  # noqa: PLC0415 - only when it is shown
+
         lines = self._terminal_lines(
             summary, width=writer.fullwidth, ascii_only=not encoding.lower().replace("-", "").startswith("utf")
         )
         if lines:
             terminalreporter.write_sep("=", "token budget")
             for line in lines:
-                terminalreporter.write_line(line)
+                terminalreporter.write_line(line.text, **MARKUP[line.style])
 
     def say(self, lines: Iterable[str]) -> None:
         """Tell the user, before the terminal's summary."""
@@ -138,16 +141,14 @@ class Delivery:
             from pytest_tokenbudget.report.markdown import render_markdown  # noqa: PLC0415 - only when asked for
 
             return render_markdown(summary)
-        return "\n".join(self._terminal_lines(summary, width=FILE_WIDTH)) + "\n"
+        return "\n".join(line.text for line in self._terminal_lines(summary, width=FILE_WIDTH)) + "\n"
 
-    def _terminal_lines(self, summary: Summary, *, width: int, ascii_only: bool = False) -> list[str]:
+    def _terminal_lines(self, summary: Summary, *, width: int, ascii_only: bool = False) -> list[Line]:
         from pytest_tokenbudget.report.terminal import render_terminal  # noqa: PLC0415 - only when asked for
 
         # Without pytest's terminal reporter there is no such option.
         verbosity = getattr(self._config.option, "verbose", 0)
-        return [
-            line.text for line in render_terminal(summary, width=width, verbosity=verbosity, ascii_only=ascii_only)
-        ]
+        return render_terminal(summary, width=width, verbosity=verbosity, ascii_only=ascii_only)
 
     def _print(self, text: str) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")

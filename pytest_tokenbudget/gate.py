@@ -28,7 +28,7 @@ from pytest_tokenbudget.playbacks import (
     save,
     take_misses,
 )
-from pytest_tokenbudget.record import RECORD_ATTRIBUTE, SharedRecord, UsageRecord
+from pytest_tokenbudget.record import FIGURES_ATTRIBUTE, RECORD_ATTRIBUTE, SharedRecord, UsageRecord
 from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
 
@@ -92,7 +92,7 @@ class Gate:
         self.frame = Frame(book, account)
         self._judge_of_tests = Judge(settings=settings, book=book, baseline=baseline)
         self._playbacks = Playbacks(settings)
-        self._tells_parts = any(report.kind == "json" for report in settings.reports)
+        self._tells_parts = settings.tells_parts
         self.late = LateAttempts()
         self._shared = SharedFixtures(settings, book, self.frame, self._playbacks, self.late, self._attach)
         self._inside: dict[pytest.Item, RunningTest] = {}
@@ -229,11 +229,13 @@ class Gate:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Keep the record for the last report."""
+        """Keep the record for the last report, and put the figures on the one by which pytest tells of the test."""
         report = yield
         running = item.stash.get(RUNNING, None)
         if running is not None and call.when == "call" and report.outcome == "skipped":
             running.failed = False  # an expected failure: what it recorded is good
+        if running is not None and self.settings.names_tests and _ends_test(report):
+            setattr(report, FIGURES_ATTRIBUTE, _brief_figures(running))
         if call.when == "teardown" and running is not None and running.record is not None:
             self._finished[item.nodeid] = running.record.to_dict()
         return report
@@ -431,6 +433,21 @@ class Gate:
 
             item.user_properties += junit_properties(running.record)
         return lines
+
+
+def _ends_test(report: pytest.TestReport) -> bool:
+    """Whether pytest tells of the test by this report: by its call's, or by that of a set-up that did not pass."""
+    return report.when == "call" or (report.when == "setup" and not report.passed)
+
+
+def _brief_figures(running: RunningTest) -> str:
+    """What the test has used up to now, in a few words; empty where it used no model."""
+    if not running.ledger.calls:
+        return ""
+    from pytest_tokenbudget.report.figures import describe_briefly  # noqa: PLC0415 - only when it is shown
+    from pytest_tokenbudget.summary import tally_of  # noqa: PLC0415 - likewise
+
+    return describe_briefly(tally_of(running.tracker.priced_calls))
 
 
 def _why_unanswered(running: RunningTest) -> str:

@@ -198,7 +198,7 @@ def ini_keys(config: pytest.Config) -> dict[str, object]:
 def concern(config: pytest.Config) -> bool:
     """Whether there is anything to check and obey: an option, ini key or file of ours, or workers to report for."""
     said = vars(config.option)
-    given = [*map(said.get, ("token_report", "token_update_baseline", "xmlpath", *TABLE))]
+    given = [*map(said.get, ("token_report", "token_update_baseline", "xmlpath", "htmlpath", *TABLE))]
     return (
         given.count(None) < len(given)
         or "token_" in " ".join((*ini_keys(config), *(said.get("override_ini") or ())))

@@ -24,6 +24,9 @@ BaselineStatus = Literal["new", "within", "over", "improved"]
 RECORD_ATTRIBUTE = "token_budget"
 """The attribute of a test's teardown report that carries its record, as plain data, from worker to controller."""
 
+FIGURES_ATTRIBUTE = "token_budget_figures"
+"""The attribute of a test's report that carries its figures for the line in which pytest tells of it, as text."""
+
 LEFTOVER = "token_budget_shared"
 """The key of xdist's worker output that carries what was used after the last test."""
 
@@ -158,13 +161,18 @@ class UsageRecord:
         return Tally.of(self.calls, cache_hits=self.cache_hits)
 
     @property
+    def judged_calls(self) -> tuple[ModelCall, ...]:
+        """The calls that were held against its budget and its baseline: all but its late ones."""
+        return self.calls[: len(self.calls) - self.late_calls]
+
+    @property
     def models(self) -> dict[str, ModelTokens]:
         """What a baseline remembers of this test: its measured and estimated tokens per model, sorted by name.
 
         Without its late calls: nobody can hold them against a baseline any more.
         """
         counts: dict[str, Counter[str]] = {}
-        for call in self.calls[: len(self.calls) - self.late_calls]:
+        for call in self.judged_calls:
             if call.usage is None:
                 continue
             counts.setdefault(call.model, Counter()).update(

@@ -31,6 +31,9 @@ REPORT_USAGE = "write --token-report=term, or one of " + ", ".join(REPORT_FILES)
 _SHOWN = 60
 """Characters of a wrong value that a message repeats."""
 
+SHOWS_CALLS = 2
+"""The verbosity from which a report in the terminal shows every call: ``report.terminal.ALL``, not loaded here."""
+
 _DAYS = {"d": 1, "w": 7}
 
 
@@ -170,7 +173,9 @@ class Settings:
         total_max_cost: USD for the whole run.
         total_max_tokens: tokens for the whole run.
         offline_tiktoken: whether replayed tests find tiktoken's vocabularies here.
-        junit: whether JUnit XML is written, which carries each test's figures.
+        annotates: whether JUnit XML, or pytest-html's page, is written, which show each test's figures.
+        names_tests: whether the terminal may show a line for each test, which then tells its figures.
+        verbosity: how often ``-v`` was said.
     """
 
     rootdir: Path
@@ -197,7 +202,9 @@ class Settings:
     total_max_cost: Decimal | None = None
     total_max_tokens: int | None = None
     offline_tiktoken: bool = True
-    junit: bool = False
+    annotates: bool = False
+    names_tests: bool = False
+    verbosity: int = 0
 
     @classmethod
     def from_pytest_config(cls, config: pytest.Config) -> Settings:
@@ -225,7 +232,8 @@ class Settings:
         root = config.rootpath
         baseline = root / (values.get("token_baseline") or DEFAULT_BASELINE)
         prices = root / values["token_prices"] if "token_prices" in values else None
-        faults += _clashes(reports, config, {"the baseline": baseline, "the price file": prices})
+        taken = {"the baseline": baseline, "the price file": prices, **_pages_of_others(config)}
+        faults += _clashes(reports, config, taken)
         update = config.getoption("token_update_baseline")
         if update not in (None, "merge", "prune"):
             faults.append(
@@ -241,6 +249,7 @@ class Settings:
         }
         directory = values.get("token_cassette_dir")
         missing_fails = values["token_baseline_missing"] == "fail"
+        verbosity = getattr(config.option, "verbose", 0)
         return cls(
             rootdir=root,
             reports=reports,
@@ -267,7 +276,9 @@ class Settings:
             total_max_cost=values.get("token_total_max_cost"),
             total_max_tokens=values.get("token_total_max_tokens"),
             offline_tiktoken=values["token_offline_tiktoken"],
-            junit=bool(config.getoption("xmlpath", None)),
+            annotates=bool(config.getoption("xmlpath", None) or config.getoption("htmlpath", None)),
+            names_tests=verbosity > 0 or "verbosity_test_cases" in (*ini_keys(config), *_overridden(config)),
+            verbosity=verbosity,
         )
 
     def load_files(self) -> tuple[PriceBook, Baseline | None]:
@@ -288,11 +299,16 @@ class Settings:
         return book, baseline if self.judges_baseline else None
 
     @property
+    def tells_parts(self) -> bool:
+        """Whether a report tells where the input went, which takes a tokenizer; the terminal's does with ``-vv``."""
+        return any(report.kind != "term" or self.verbosity >= SHOWS_CALLS for report in self.reports)
+
+    @property
     def counts_all(self) -> bool:
         """Whether every test is counted, marked or not, because something asks for the figures of all."""
         return bool(
             self.reports
-            or self.junit
+            or self.annotates
             or self.baseline_update
             or self.judges_baseline
             or self.test_budget.watches
@@ -378,6 +394,13 @@ def _reports(config: pytest.Config) -> tuple[tuple[Report, ...], list[str]]:
         elif (report := Report(kind, dest or REPORT_FILES[kind])) not in reports:
             reports.append(report)
     return tuple(reports), faults
+
+
+def _pages_of_others(config: pytest.Config) -> dict[str, Path | None]:
+    """Where pytest and pytest-html write reports of their own."""
+    names = {"JUnit XML": "xmlpath", "pytest-html's page": "htmlpath"}
+    asked = {what: config.getoption(name, None) for what, name in names.items()}
+    return {what: config.invocation_params.dir / path if path else None for what, path in asked.items()}
 
 
 def _clashes(reports: tuple[Report, ...], config: pytest.Config, files: Mapping[str, Path | None]) -> Iterator[str]:

@@ -114,6 +114,8 @@ class Summary:
         price_change: a sentence where today's price table differs from the one of the last report; else ``None``.
         unused_cassettes: cassette files that no test asked for, sorted.
         max_spend: USD that live requests may cost; ``None`` for no ceiling. No document keeps it.
+        total_max_cost: USD that the whole run may cost; ``None`` for no limit. No document keeps it.
+        total_max_tokens: tokens that it may use; likewise.
     """
 
     plugin_version: str
@@ -127,6 +129,8 @@ class Summary:
     price_change: str | None = None
     unused_cassettes: tuple[str, ...] = ()
     max_spend: Decimal | None = None
+    total_max_cost: Decimal | None = None
+    total_max_tokens: int | None = None
 
     @classmethod
     def of(  # noqa: PLR0913 - the parts of one document, all by keyword
@@ -143,6 +147,8 @@ class Summary:
         price_change: str | None = None,
         unused_cassettes: Iterable[str] = (),
         max_spend: Decimal | None = None,
+        total_max_cost: Decimal | None = None,
+        total_max_tokens: int | None = None,
     ) -> Summary:
         """Gather a run: keep the tests worth listing, join the records of one fixture that several workers set up.
 
@@ -158,6 +164,8 @@ class Summary:
             price_change: see the class.
             unused_cassettes: see the class.
             max_spend: see the class.
+            total_max_cost: see the class.
+            total_max_tokens: see the class.
         """
         return cls(
             plugin_version=plugin_version,
@@ -171,6 +179,8 @@ class Summary:
             price_change=price_change,
             unused_cassettes=tuple(sorted(set(unused_cassettes))),
             max_spend=max_spend,
+            total_max_cost=total_max_cost,
+            total_max_tokens=total_max_tokens,
         )
 
     @property

@@ -93,6 +93,15 @@ def tally_figures(tally: Tally) -> tuple[str, str]:
     return format_usd(tally.cost, estimated=estimated), count_of(tally, tally.usage.total_tokens)
 
 
+def describe_briefly(tally: Tally) -> str:
+    """Tokens and cost in a few words: ``18 tokens, $0.000034``; empty where nothing was asked."""
+    if not tally.usage.requests:
+        return ""
+    cost, tokens = tally_figures(tally)
+    noun = "token" if tokens.lstrip("~") == "1" else "tokens"
+    return f"{tokens} {noun}, {'cost unknown' if cost == UNKNOWN else cost}"
+
+
 def count_of(tally: Tally, tokens: int) -> str:
     """One of a tally's token counts; with a ``+`` where unmeasured requests come on top, ``?`` where all are."""
     usage = tally.usage

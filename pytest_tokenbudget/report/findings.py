@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_tokenbudget.budget import REFUSED, UNANSWERED
-from pytest_tokenbudget.report.figures import describe_prices, format_count, format_pair, format_usd, plural
-from pytest_tokenbudget.report.message import input_parts, limit_lines
+from pytest_tokenbudget.budget import REFUSED, UNANSWERED, Headroom
+from pytest_tokenbudget.report.changes import describe_change, explain_change, has_risen
+from pytest_tokenbudget.report.figures import describe_prices, format_count, format_pair, format_usd, mark, plural
+from pytest_tokenbudget.report.headroom import format_share
+from pytest_tokenbudget.report.message import input_parts, label_of, limit_lines
 from pytest_tokenbudget.report.spending import describe_spending
 from pytest_tokenbudget.spending import Spending
 from pytest_tokenbudget.summary import fixture_title, tally_of
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pytest_tokenbudget.record import SharedRecord, Tally, UsageRecord
-    from pytest_tokenbudget.summary import BaselineSummary, ModelRow, Note, Summary
+    from pytest_tokenbudget.summary import ModelRow, Note, Summary
     from pytest_tokenbudget.usage import ModelCall
 
 UPDATE = "pytest --token-update-baseline"
@@ -46,11 +48,12 @@ class Finding(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """One line about the whole run: its label and its text."""
+    """One line about the whole run: its label and its text; and a limit of the run, which a bar may show."""
 
     label: str
     text: str
     grave: bool = False
+    headroom: Headroom | None = None
 
 
 def findings(summary: Summary) -> tuple[Finding, ...]:
@@ -69,12 +72,23 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
     found = []
     if baseline is not None:
         said = {record.nodeid for record in over}
+        risen = [record for record in summary.tests if record.nodeid not in said and _tolerated(record)]
         found = [
             Finding("new, not in the baseline", _named(baseline.new), remedy=f"add with: {UPDATE}"),
-            Finding("improved, below the baseline", _improved(baseline, known), remedy=f"keep with: {UPDATE}"),
+            Finding(
+                "improved, below the baseline", _changed(baseline.improved, known), remedy=f"keep with: {UPDATE}"
+            ),
             Finding("stale, in the baseline only", _named(baseline.stale), remedy=f"drop with: {UPDATE}=prune"),
             Finding(
-                "over the baseline", _named(nodeid for nodeid in baseline.over if nodeid not in said), grave=True
+                "above the baseline, within the tolerance",
+                _changed([record.nodeid for record in risen], known),
+                remedy=f"accept with: {UPDATE}",
+            ),
+            Finding(
+                "over the baseline",
+                _changed([nodeid for nodeid in baseline.over if nodeid not in said], known),
+                grave=True,
+                remedy=f"if intended: {UPDATE}",
             ),
         ]
     found += [
@@ -84,13 +98,20 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
         Finding("drift from the recordings", _noted(summary.drift), grave=True),
         Finding("blocked on the way to the network", _blocked(summary), grave=True),
         Finding("not measured or not priced, so not within budget", tuple(map(_judged, unknown)), grave=True),
-        Finding("over budget", tuple(map(_judged, over)), grave=True),
+        Finding(
+            "over budget", tuple(map(_judged, over)), grave=True, remedy=f"if intended, raise the limit, or: {UPDATE}"
+        ),
     ]
     return tuple(finding for finding in found if finding.items)
 
 
 def facts(summary: Summary, total: Tally) -> tuple[Fact, ...]:
     """The run as a whole, from its total to the baseline; only lines that say something."""
+    return (*cost_facts(summary, total), *verdict_facts(summary, total))
+
+
+def cost_facts(summary: Summary, total: Tally) -> tuple[Fact, ...]:
+    """What the run costs, how far that is known, and at whose prices."""
     usage = total.usage
     said = []
     if not summary.complete:
@@ -112,11 +133,18 @@ def facts(summary: Summary, total: Tally) -> tuple[Fact, ...]:
     if usage.requests:
         said.append(Fact("prices", describe_prices(summary.prices)))
     if summary.price_change:
-        said.append(Fact("", summary.price_change))
-    said += [Fact(label, text, grave=grave) for label, text, grave in _verdicts(summary)]
+        said.append(Fact("" if usage.requests else "prices", summary.price_change))
+    return tuple(said)
+
+
+def verdict_facts(summary: Summary, total: Tally) -> tuple[Fact, ...]:
+    """How the run stands against budgets, baseline and its own limits."""
+    said = [Fact(label, text, grave=grave) for label, text, grave in _verdicts(summary)]
     said += [
         Fact("run limit", line, grave=True) for line in limit_lines(summary.run_violations, total, explain=False)
     ]
+    violated = {label_of(each.limit) for each in summary.run_violations}
+    said += [_kept(each, total) for each in _run_limits(summary, total) if label_of(each.limit) not in violated]
     return tuple(said)
 
 
@@ -223,23 +251,32 @@ def _blocked(summary: Summary) -> tuple[Item, ...]:
 
 def _judged(record: UsageRecord) -> Item:
     tally = tally_of(record.calls, cache_hits=record.cache_hits)
-    return Item(record.nodeid, tuple(limit_lines(record.violations, tally, record, explain=False)))
+    why = explain_change(record) if any(each.limit.startswith("baseline") for each in record.violations) else ()
+    return Item(record.nodeid, (*limit_lines(record.violations, tally, record, explain=False), *why))
 
 
-def _improved(baseline: BaselineSummary, known: dict[str, UsageRecord]) -> tuple[Item, ...]:
-    return tuple(Item(nodeid, _gain(known.get(nodeid))) for nodeid in baseline.improved)
+def _changed(nodeids: Iterable[str], known: dict[str, UsageRecord]) -> tuple[Item, ...]:
+    return tuple(Item(nodeid, describe_change(known[nodeid]) if nodeid in known else ()) for nodeid in nodeids)
 
 
-def _gain(record: UsageRecord | None) -> tuple[str, ...]:
-    """What an improved test used before and uses now."""
-    if record is None or record.baseline is None:
-        return ()
-    tally = tally_of(record.calls, cache_hits=record.cache_hits)
-    gains = []
-    if record.baseline.tokens is not None and record.baseline.tokens != tally.usage.total_tokens:
-        now, before, _ = format_pair(tally.usage.total_tokens, record.baseline.tokens)
-        gains.append(f"{before} -> {now} tokens")
-    if record.baseline.cost is not None and tally.cost is not None and record.baseline.cost != tally.cost:
-        now, before, _ = format_pair(tally.cost, record.baseline.cost)
-        gains.append(f"{before} -> {now}")
-    return (", ".join(gains),) if gains else ()
+def _tolerated(record: UsageRecord) -> bool:
+    """Whether a test is dearer than its baseline, and only the tolerance keeps it from being over."""
+    return record.baseline is not None and record.baseline.status == "within" and has_risen(record)
+
+
+def _run_limits(summary: Summary, total: Tally) -> tuple[Headroom, ...]:
+    """The limits on the whole run; one of 0 has no way to go."""
+    limits = (
+        ("total_max_cost", summary.total_max_cost, total.known_cost),
+        ("total_max_tokens", summary.total_max_tokens, total.usage.total_tokens),
+    )
+    return tuple(Headroom(limit=limit, allowed=allowed, used=used) for limit, allowed, used in limits if allowed)
+
+
+def _kept(headroom: Headroom, total: Tally) -> Fact:
+    """A limit on the whole run that holds, and what it leaves."""
+    estimated = total.usage.estimated_requests > 0
+    used, allowed, left = format_pair(headroom.used, headroom.allowed)
+    share = format_share(headroom, estimated=estimated)
+    text = f"{label_of(headroom.limit)} {mark(used, estimated=estimated)} of {allowed} ({share})"
+    return Fact("run limit", text if used == allowed else f"{text}, {left.lstrip('-')} left", headroom=headroom)

@@ -5,21 +5,26 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pytest_tokenbudget.report.changes import format_change
 from pytest_tokenbudget.report.figures import count_of, format_count, tally_figures
 from pytest_tokenbudget.report.findings import describe, facts, findings, model_names
-from pytest_tokenbudget.report.message import input_parts
+from pytest_tokenbudget.report.headroom import draw_bar, format_share, headroom_of, is_estimate
+from pytest_tokenbudget.report.message import input_parts, label_of
 from pytest_tokenbudget.report.text import printable, shorten
 from pytest_tokenbudget.summary import fixture_title, tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_tokenbudget.budget import Headroom
     from pytest_tokenbudget.record import Tally, UsageRecord
-    from pytest_tokenbudget.report.findings import Finding
+    from pytest_tokenbudget.report.findings import Fact, Finding, Item
     from pytest_tokenbudget.summary import Summary
 
 MOST = 50
 """Rows of a table and names of a finding: GitHub takes 1 MiB for all steps' summaries."""
+MOST_OPEN = 10
+"""Names of a grave finding that are seen at once; the rest is collapsed."""
 MAX_NAME = 300
 
 _PLAIN_CODE = re.compile(r"[^`|<>&\\]+")
@@ -35,13 +40,13 @@ def render_markdown(summary: Summary) -> str:
     blocks = ["## Token budget", f"**{escape(describe(total))}**" if _used(total) else "No test used a model."]
     said = [fact for fact in facts(summary, total) if fact.label != "total"]
     if said:
-        blocks.append("\n".join(f"- {_emphasis(fact.label, grave=fact.grave)}{escape(fact.text)}" for fact in said))
+        blocks.append("\n".join(map(_fact, said)))
     # What failed comes first here: a page is read from its top.
     blocks += [_finding(finding) for finding in reversed(found)]
     costliest = summary.costliest
     if costliest:
         title = "Costliest tests" + (f" ({MOST} of {len(costliest):,})" if len(costliest) > MOST else "")
-        blocks.append(_details(title, _tests(costliest[:MOST])))
+        blocks.append(_details(title, _tests(costliest[:MOST], compared=summary.baseline is not None)))
     models = summary.models
     if models:
         named = zip(model_names(models)[:MOST], models[:MOST], strict=True)
@@ -91,27 +96,65 @@ def _emphasis(label: str, *, grave: bool) -> str:
     return f"**{label}**: " if grave else f"{label}: "
 
 
+def _fact(fact: Fact) -> str:
+    bar = f"{draw_bar(fact.headroom)} " if fact.headroom is not None else ""
+    return f"- {_emphasis(fact.label, grave=fact.grave)}{bar}{escape(fact.text)}"
+
+
 def _finding(finding: Finding) -> str:
+    title = _capital(f"{finding.title} ({len(finding.items):,})")
+    remedy = f"\n\n{_capital(escape(finding.remedy))}" if finding.remedy else ""
+    if not finding.grave:
+        return _details(title, _items(finding.items, most=MOST) + remedy)
+    seen, rest = finding.items[:MOST_OPEN], finding.items[MOST_OPEN:]
+    more = f"\n\n{_details(f'{len(rest):,} more', _items(rest, most=MOST - MOST_OPEN))}" if rest else ""
+    return f"### {title}\n\n{_items(seen, most=MOST_OPEN)}{more}{remedy}"
+
+
+def _items(items: Sequence[Item], *, most: int) -> str:
     lines = []
-    for item in finding.items[:MOST]:
+    for item in items[:most]:
         lines.append(f"- {code(item.subject)}")
-        lines += [f"  - {escape(re.sub(' {2,}', ', ', line))}" for line in item.lines]
-    if len(finding.items) > MOST:
-        lines.append(f"- ... and {len(finding.items) - MOST:,} more")
-    if finding.remedy:
-        lines += ["", _capital(escape(finding.remedy))]
-    title = f"{finding.title} ({len(finding.items):,})"
-    body = "\n".join(lines)
-    return f"### {_capital(title)}\n\n{body}" if finding.grave else _details(_capital(title), body)
+        lines += [f"  - {escape(_sentence(line))}" for line in item.lines]
+    if len(items) > most:
+        lines.append(f"- ... and {len(items) - most:,} more")
+    return "\n".join(lines)
 
 
-def _tests(records: Sequence[UsageRecord]) -> str:
-    rows = []
-    for record in records:
-        verdict = {"none": "", "over": "**over**", "unmeasured": "**unmeasured**"}.get(record.verdict, record.verdict)
-        tally = tally_of(record.calls, cache_hits=record.cache_hits)
-        rows.append([*_cells(tally), verdict, code(record.nodeid), escape(input_parts(record.calls))])
-    return _table([*_FIGURES, "budget", "test", "where the input went"], rows)
+def _sentence(line: str) -> str:
+    """A line of the terminal's as running text: no columns, and an arrow that is no character of HTML's."""
+    return re.sub(" {2,}", ", ", line).replace(" -> ", " \N{RIGHTWARDS ARROW} ")
+
+
+def _tests(records: Sequence[UsageRecord], *, compared: bool) -> str:
+    changes = [[escape(format_change(record))] if compared else [] for record in records]
+    rows = [
+        [
+            *_cells(tally_of(record.calls, cache_hits=record.cache_hits)),
+            *change,
+            _budget(record),
+            code(record.nodeid),
+            escape(input_parts(record.calls)),
+        ]
+        for record, change in zip(records, changes, strict=True)
+    ]
+    baseline = ["baseline"] * compared
+    return _table([*_FIGURES, *baseline, "budget", "test", "where the input went"], rows)
+
+
+def _budget(record: UsageRecord) -> str:
+    """How near the test is to its budget, or the verdict where it is not within."""
+    headroom = headroom_of(record)
+    word = {"none": "", "over": "**over**", "unmeasured": "**unmeasured**"}.get(record.verdict, record.verdict)
+    if headroom is None or record.verdict == "unmeasured" or (record.verdict == "over") != _is_over(headroom):
+        return word
+    bar = word if _is_over(headroom) else draw_bar(headroom)
+    share = format_share(headroom, estimated=is_estimate(record, headroom))
+    return f"{bar} {escape(share)} of {label_of(headroom.limit)}"
+
+
+def _is_over(headroom: Headroom) -> bool:
+    return headroom.used > headroom.allowed
 
 
 def _cells(tally: Tally) -> list[str]:
@@ -124,7 +167,7 @@ def _cells(tally: Tally) -> list[str]:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    marks = ["---:" if title in _FIGURES else "---" for title in header]
+    marks = ["---:" if title in (*_FIGURES, "baseline") else "---" for title in header]
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, marks, *rows])
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
+from pytest_tokenbudget.report.changes import format_change
 from pytest_tokenbudget.report.figures import count_of, format_count, tally_figures
-from pytest_tokenbudget.report.findings import describe_call, facts, findings, model_names
+from pytest_tokenbudget.report.findings import cost_facts, describe_call, findings, model_names, verdict_facts
+from pytest_tokenbudget.report.headroom import BAR_WIDTH, draw_bar, format_share, headroom_of, is_estimate
+from pytest_tokenbudget.report.message import label_of
 from pytest_tokenbudget.report.text import align, align_points, measure, pad, printable, shorten, wrap
 from pytest_tokenbudget.summary import fixture_title, tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_tokenbudget.budget import Headroom
     from pytest_tokenbudget.record import SharedRecord, Tally, UsageRecord
-    from pytest_tokenbudget.report.findings import Finding
+    from pytest_tokenbudget.report.findings import Fact, Finding
     from pytest_tokenbudget.summary import Summary
 
 T = TypeVar("T")
@@ -33,7 +37,9 @@ MOST = 10
 ALL = 2
 """The verbosity of ``-vv``."""
 WIDE = 110
-"""From this width on the tests' input, cached and output tokens have columns of their own."""
+"""From this width on the tests' input, cached and output tokens have columns of their own, and bars are longer."""
+WIDE_BAR = 10
+SHARE_WIDTH = 4
 MIN_WIDTH = 40
 LABEL_WIDTH = 10
 
@@ -64,12 +70,14 @@ def render_terminal(summary: Summary, *, width: int = 80, verbosity: int = 0, as
     if not (used or found or summary.run_violations or summary.price_change):
         return []
     if used and verbosity >= 0:
-        page.add_tests(summary.costliest)
+        page.add_tests(summary.costliest, compared=summary.baseline is not None)
         page.add_shared(summary.shared)
         page.add_models(summary, total)
+    # In the order in which one asks: what does it cost, what got dearer and why, what is to be done.
+    page.add_facts(cost_facts(summary, total))
     for finding in found:
         page.add_finding(finding)
-    page.add_facts(summary, total)
+    page.add_facts(verdict_facts(summary, total))
     return page.lines
 
 
@@ -82,8 +90,13 @@ class _Page:
         self.everything = everything
         self.ascii_only = ascii_only
 
-    def add_tests(self, tests: Sequence[UsageRecord]) -> None:
-        """The costliest tests, with a word of those whose budget was judged."""
+    def add_tests(self, tests: Sequence[UsageRecord], *, compared: bool) -> None:
+        """The costliest tests: what they use, how that changed, and how near it is to their budget.
+
+        Args:
+            tests: the dearest first.
+            compared: whether there is a baseline.
+        """
         if not tests:
             return
         shown = self._some(tests)
@@ -92,11 +105,16 @@ class _Page:
         )
         self._heading(f"costliest tests{hidden}")
         tallies = [tally_of(record.calls, cache_hits=record.cache_hits) for record in shown]
-        verdicts = ["" if record.verdict == "none" else record.verdict for record in shown]
         columns = self._figure_columns(tallies, detailed=self.width >= WIDE)
-        if any(verdicts):
-            columns.append(["budget", *verdicts])
-        rows = self._rows(columns, ["test", *(record.nodeid for record in shown)], left=int(any(verdicts)))
+        changes = [format_change(record) for record in shown] if compared else []
+        if any(changes):
+            if self.width < WIDE:
+                del columns[-1]  # the requests: names need the room
+            columns.append(["baseline", *changes])
+        budgets = [self._budget(record) for record in shown]
+        if any(budgets):
+            columns.append(["budget", *budgets])
+        rows = self._rows(columns, ["test", *(record.nodeid for record in shown)], left=int(any(budgets)))
         self._put(rows[0])
         for row, record in zip(rows[1:], shown, strict=True):
             self._put(row, _VERDICT_STYLES.get(record.verdict, "plain"))
@@ -147,15 +165,33 @@ class _Page:
         if len(shown) < len(finding.items):
             self._put(f"  ... and {len(finding.items) - len(shown):,} more; -vv shows all")
 
-    def add_facts(self, summary: Summary, total: Tally) -> None:
+    def add_facts(self, said: Sequence[Fact]) -> None:
         """The run as a whole."""
-        said = facts(summary, total)
         if said and self.lines:
             self._put("")
         for fact in said:
             style: Style = "bad" if fact.grave else "heading" if fact.label == "total" else "plain"
             label = pad(fact.label, LABEL_WIDTH)
-            self._wrap(self._clean(fact.text), first=f"{label}  ", indent=" " * (LABEL_WIDTH + 2), style=style)
+            bar = f"{self._bar(fact.headroom)} " if fact.headroom is not None else ""
+            self._wrap(bar + self._clean(fact.text), first=f"{label}  ", indent=" " * (LABEL_WIDTH + 2), style=style)
+
+    def _budget(self, record: UsageRecord) -> str:
+        """How near the test is to its budget: a bar, or the verdict in its place where it is not within."""
+        if record.verdict in ("none", "unmeasured"):
+            return "" if record.verdict == "none" else record.verdict
+        headroom = headroom_of(record)
+        if headroom is None or (record.verdict == "over" and headroom.used <= headroom.allowed):
+            return record.verdict
+        width = self._bar_width()
+        bar = pad("over", width) if record.verdict == "over" else self._bar(headroom)
+        share = pad(format_share(headroom, estimated=is_estimate(record, headroom)), SHARE_WIDTH, right=True)
+        return f"{bar} {share} of {label_of(headroom.limit)}" if self.width >= WIDE else f"{bar} {share}"
+
+    def _bar(self, headroom: Headroom) -> str:
+        return draw_bar(headroom, width=self._bar_width(), ascii_only=self.ascii_only)
+
+    def _bar_width(self) -> int:
+        return WIDE_BAR if self.width >= WIDE else BAR_WIDTH
 
     def _figure_columns(self, tallies: Sequence[Tally], *, detailed: bool) -> list[list[str]]:
         """Columns of cost, tokens and requests, each with its title."""

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_tokenbudget.budget import Budget, Violation
-from pytest_tokenbudget.record import SharedRecord, UsageRecord
+from pytest_tokenbudget.record import BaselineResult, ModelTokens, SharedRecord, UsageRecord
 from pytest_tokenbudget.report.markdown import code, escape, render_markdown
-from pytest_tokenbudget.summary import Summary
+from pytest_tokenbudget.summary import BaselineSummary, Summary
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 PRICES = {"source": "genai-prices", "version": "0.1.3", "date": "2026-11-18", "overrides": []}
@@ -59,6 +59,8 @@ def test_a_page():
         "- `test_chat.py::test_over`\n"
         "  - cost, $0.0023, limit $0.0010, +$0.0013 (+130%)\n"
         "\n"
+        "If intended, raise the limit, or: pytest --token-update-baseline\n"
+        "\n"
         "<details><summary>Cassettes that no test used (1)</summary>\n"
         "\n"
         "- `c/old.yaml`\n"
@@ -71,7 +73,7 @@ def test_a_page():
         "\n"
         "| cost | tokens | input | cached | output | requests | budget | test | where the input went |\n"
         "| ---: | ---: | ---: | ---: | ---: | ---: | --- | --- | --- |\n"
-        "| $0.0023 | 1,100 | 1,000 | 0 | 100 | 1 | **over** | `test_chat.py::test_over` | system 812, user 188 |\n"
+        "| $0.0023 | 1,100 | 1,000 | 0 | 100 | 1 | **over** 230% of cost | `test_chat.py::test_over` | system 812, user 188 |\n"
         "\n"
         "</details>\n"
         "\n"
@@ -92,6 +94,47 @@ def test_a_page():
         "\n"
         "</details>\n"
     )
+
+
+def test_budgets_and_the_baseline_stand_beside_each_test():
+    models = {"gpt-4o": ModelTokens(requests=1, input=900, output=100)}
+    entry = BaselineResult(status="within", tokens=1000, cost=Decimal("0.002"), models=models)
+    within = UsageRecord(
+        nodeid="t::a", calls=(call(),), budget=Budget(max_tokens=2000), verdict="within", baseline=entry
+    )
+    watched = UsageRecord(nodeid="t::b", calls=(call(),), budget=Budget(min_requests=1), verdict="within")
+    unknown = UsageRecord(
+        nodeid="t::c", calls=(call(usage=None, cost=None),), budget=Budget(max_tokens=9), verdict="unmeasured"
+    )
+    barely = UsageRecord(
+        nodeid="t::d", calls=(call(source="estimate"),), budget=Budget(max_tokens=10**6), verdict="within"
+    )
+    records = [within, watched, unknown, barely]
+    summary = summarize(
+        records,
+        baseline=BaselineSummary.of(records, path="b.json", stale=()),
+        total_max_cost=Decimal("0.0092"),
+    )
+    page = render_markdown(summary)
+    assert "| requests | baseline | budget | test |" in page
+    assert "| 1 | +10% | ███░░░ 55% of tokens | `t::a` |" in page
+    assert "| 1 |  | within | `t::b` |" in page
+    assert "| 1 |  | **unmeasured** | `t::c` |" in page
+    assert "| 1 |  | ░░░░░░ &#60;\\~1% of tokens | `t::d` |" in page
+    # 3 calls whose price is known, of $0.0023 each.
+    assert "- run limit: ████░░ cost \\~$0.0069 of $0.0092 (\\~75%), $0.0023 left\n" in page
+    assert "<details><summary>Above the baseline, within the tolerance (1)</summary>" in page
+    assert "  - 1,000 → 1,100 tokens (+10%), $0.0020 → $0.0023 (+15%)\n  - why: input +100\n" in page
+
+
+def test_what_is_long_is_collapsed():
+    records = [UsageRecord(nodeid=f"t::{number:02}", drift=("gone",)) for number in range(12)]
+    page = render_markdown(summarize(records))
+    seen, _, folded = page.partition("<details><summary>2 more</summary>")
+    assert "- `t::09`" in seen
+    assert "t::10" not in seen
+    assert "- `t::11`" in folded.partition("</details>")[0]
+    assert "more</summary>" not in render_markdown(summarize(records[:10]))
 
 
 def test_a_run_without_a_model():
@@ -127,11 +170,11 @@ hostile = st.text(alphabet=st.characters(), max_size=60) | st.text(alphabet="|`<
 @given(hostile, hostile, hostile)
 def test_no_name_breaks_out_of_its_cell(nodeid, model, message):
     record = UsageRecord(nodeid=nodeid, calls=(call(model=model, provider=message),), drift=(message,))
-    page = render_markdown(summarize([record]))
+    page = render_markdown(summarize([record], baseline=BaselineSummary(path=message, new=(nodeid,))))
     page.encode("utf-8")
     for line in page.split("\n"):
         if line.startswith("| $"):
-            assert line.count("|") in (8, 10)
+            assert line.count("|") in (8, 11)
         assert line.count("`") in (0, 2)
     tags = set(re.findall(r"</?\w+", page))
     assert tags <= {"<details", "</details", "<summary", "</summary", "<code", "</code"}

@@ -204,6 +204,9 @@ def test_html_is_made_or_refused(pytester, check):
     [
         ("json:a", "markdown:a"),
         ("json:a", "markdown:./a"),
+        ("json:a", "json:./a"),
+        ("json", "markdown:token-report.json"),
+        ("term:-", "json:-"),
         ("json:-", "markdown:-"),
         ("json", "term:sub/../token-report.json"),
         ("json:token-baseline.json",),
@@ -212,6 +215,10 @@ def test_html_is_made_or_refused(pytester, check):
 def test_two_in_one_place(pytester, check, reports):
     assert_refused(pytester, check(*(f"--token-report={each}" for each in reports)), "have one place")
     assert not list(pytester.path.glob("*.json"))
+
+
+def test_junit_xml_keeps_its_place(pytester, check):
+    assert_refused(pytester, check("--junit-xml=a.xml", "--token-report=json:./a.xml"), "JUnit XML have one place")
 
 
 def test_a_price_file_is_no_place_for_a_report(pytester, check):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 OTHERS = (
     "langsmith_plugin", "anyio", "hypothesispytest", "asyncio", "pytest_cov", "recording", "vcr", "rerunfailures",
-    "respx", "pytest_httpx", "socket", "randomly", "repeat",
+    "respx", "pytest_httpx", "socket", "randomly", "repeat", "html", "metadata",
 )  # fmt: skip
 """By the names of their entry points; pytest-xdist is always wanted."""
 

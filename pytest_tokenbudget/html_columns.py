@@ -1,0 +1,58 @@
+"""Columns for each test's tokens and cost in the page that pytest-html makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_tokenbudget.record import RECORD_ATTRIBUTE, UsageRecord
+from pytest_tokenbudget.report.html_cells import HEADER, NO_CELLS, html_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PLACE = 3
+"""Behind pytest-html's own result, test and duration."""
+
+
+class HtmlColumns:
+    """pytest-html's hooks, in the process that reports."""
+
+    def __init__(self) -> None:
+        self._cells: Sequence[str] = NO_CELLS
+        self._page: Any = None
+        self._used = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the figures off a test's last report, on which pytest-html makes all of its rows."""
+        if report.when == "teardown":
+            record = getattr(report, RECORD_ATTRIBUTE, {}).get("record")
+            self._cells = NO_CELLS if record is None else html_cells(UsageRecord.from_dict(record))
+            self._used = self._used or self._cells is not NO_CELLS
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_report_title(self, report: Any) -> None:
+        """Keep the page: at the end, columns that are empty leave it."""
+        self._page = report
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_header(self, cells: list[str]) -> None:
+        """Name the columns."""
+        cells[PLACE:PLACE] = HEADER
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[str]) -> None:
+        """Fill them in the row of the test; of its earlier tries, and of an error after it, nothing is known here."""
+        own = report.when in ("setup", "call") and str(report.outcome) != "rerun"
+        cells[PLACE:PLACE] = self._cells if own else NO_CELLS
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self) -> None:
+        """Take the columns out where no test used a model."""
+        if self._used or self._page is None:
+            return
+        self._page.table_header = [cell for cell in self._page.table_header if cell not in HEADER]
+        for rows in self._page.data["tests"].values():
+            for row in rows:
+                row["resultsTableRow"] = [cell for cell in row["resultsTableRow"] if cell not in NO_CELLS]
