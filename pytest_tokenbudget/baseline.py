@@ -6,7 +6,7 @@ import json
 import os
 import re
 import stat
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from decimal import Context, Decimal, InvalidOperation, Overflow
 from json.encoder import encode_basestring
 from pathlib import Path
@@ -31,8 +31,7 @@ MAX_BYTES = 64 * 1024 * 1024
 MAX_COUNT = 10**15
 """No test uses more tokens of one model; a larger number is a typing error."""
 
-_FIELDS = tuple(sorted(each.name for each in fields(ModelTokens)))
-_FIELD_SET = frozenset(_FIELDS)
+_FIELDS = frozenset(ModelTokens._fields)
 # With this many digits the products of money and tolerances are exact, whatever the test's own context says.
 _EXACT = Context(prec=10_000, traps=[InvalidOperation, Overflow])
 _CONFLICT = re.compile(rb"^(?:<<<<<<<|\|\|\|\|\|\|\||=======|>>>>>>>)", re.MULTILINE)
@@ -253,7 +252,7 @@ def _write(path: Path, baseline: Baseline) -> None:
     try:
         for nodeid, models in baseline.tests.items():
             for model, used in models.items():
-                _check({name: getattr(used, name) for name in _FIELDS}, nodeid, model)
+                _check(used._asdict(), nodeid, model)
     except _Fault as fault:
         raise _refusal(path, f"is left as it was, since it can't remember this usage: {fault}") from None
     data = dump(baseline).encode("utf-8")
@@ -357,9 +356,9 @@ def _models(nodeid: str, models: Any) -> dict[str, ModelTokens]:
 
 
 def _check(counts: dict[str, Any], nodeid: str, model: str) -> None:
-    if counts.keys() != _FIELD_SET:
-        unknown = sorted(counts.keys() - _FIELD_SET)
-        missing = ", ".join(sorted(_FIELD_SET - counts.keys()))
+    if counts.keys() != _FIELDS:
+        unknown = sorted(counts.keys() - _FIELDS)
+        missing = ", ".join(sorted(_FIELDS - counts.keys()))
         what = f"holds the unknown key {_show(unknown[0])}" if unknown else f"lacks {missing}"
     elif wrong := [name for name, value in counts.items() if type(value) is not int or not 0 <= value <= MAX_COUNT]:
         shown = f"{wrong[0]} = {_show(counts[wrong[0]])}"

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import Violation, judge, verdict_of
-from pytest_tokenbudget.errors import UnmeasuredUsageError, UnpricedModelError
 from pytest_tokenbudget.record import Tally, UsageRecord
-from pytest_tokenbudget.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -119,16 +117,6 @@ def price_like(record: UsageRecord, book: PriceBook) -> Price:
     providers = {call.model: call.provider for call in record.calls}
 
     def price(model: str, tokens: ModelTokens) -> Decimal | None:
-        usage = Usage(
-            requests=tokens.requests,
-            input_tokens=tokens.input,
-            cached_input_tokens=tokens.cached,
-            cache_write_tokens=tokens.cache_write,
-            output_tokens=tokens.output,
-        )
-        try:
-            return book.price_usage(usage, model=model, provider=providers.get(model, ""))
-        except (UnpricedModelError, UnmeasuredUsageError):
-            return None
+        return book.price_sum(tokens, model=model, provider=providers.get(model, ""))
 
     return price

@@ -24,12 +24,15 @@ from pytest_tokenbudget.price_table import (
     table_rates,
     table_window,
 )
+from pytest_tokenbudget.usage import Usage
 
 if TYPE_CHECKING:
     from datetime import date
     from decimal import Decimal
 
-    from pytest_tokenbudget.usage import ModelCall, Usage
+    from pytest_tokenbudget.price_rates import FlatRates
+    from pytest_tokenbudget.record import ModelTokens
+    from pytest_tokenbudget.usage import ModelCall
 
 __all__ = ["PriceBook", "PriceOverrides", "load_price_file", "parse_price_date"]
 
@@ -54,6 +57,7 @@ class PriceBook:
         self._overrides = overrides or PriceOverrides()
         self._price_date = price_date
         self._found: dict[tuple[str, str, str, str], Rates | str] = {}
+        self._flat: dict[tuple[str, str], FlatRates | None] = {}
 
     @property
     def date(self) -> date:
@@ -131,6 +135,37 @@ class PriceBook:
             )
         return amount
 
+    def price_sum(self, tokens: ModelTokens, *, model: str, provider: str = "") -> Decimal | None:
+        """What a sum of requests costs at the standard tier, in exact USD, as :meth:`price_usage` has it.
+
+        Args:
+            tokens: what they used.
+            model: as for :meth:`price_usage`.
+            provider: who bills.
+
+        Returns:
+            ``None`` where there is no price for it.
+        """
+        key = (provider, model)
+        try:
+            flat = self._flat[key]
+        except KeyError:
+            rates = self._rates_of((provider, model, "", ""))
+            flat = self._flat[key] = None if isinstance(rates, str) else rates.flat()
+        if flat is not None and (cost := flat.charge(tokens)) is not None:
+            return cost
+        usage = Usage(
+            requests=tokens.requests,
+            input_tokens=tokens.input,
+            cached_input_tokens=tokens.cached,
+            cache_write_tokens=tokens.cache_write,
+            output_tokens=tokens.output,
+        )
+        try:
+            return self.price_usage(usage, model=model, provider=provider)
+        except (UnpricedModelError, UnmeasuredUsageError):
+            return None
+
     def context_window(self, model: str, *, provider: str = "") -> int | None:
         """How many tokens of input and output together the model takes; ``None`` where the table does not say.
 
@@ -168,15 +203,20 @@ class PriceBook:
 
     def _amount(self, usage: Usage, key: tuple[str, str, str, str]) -> Decimal | str:
         """The price in USD, or the reason why there is none."""
-        rates = self._found.get(key)
-        if rates is None:
-            rates = self._found[key] = self._rates(*key)
+        rates = self._rates_of(key)
         if isinstance(rates, str):
             return rates
         try:
             return charge(usage, rates)
         except MissingRateError as error:
             return f"no price for {error} with {key[1]!r}"
+
+    def _rates_of(self, key: tuple[str, str, str, str]) -> Rates | str:
+        """The rates, looked for once, or the reason why there are none."""
+        rates = self._found.get(key)
+        if rates is None:
+            rates = self._found[key] = self._rates(*key)
+        return rates
 
     def _rates(self, provider: str, model: str, tier: str, request_model: str) -> Rates | str:
         if not model and not request_model:

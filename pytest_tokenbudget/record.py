@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, fields, replace
 from decimal import Context, Decimal
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from operator import add
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from pytest_tokenbudget.budget import Budget, Violation
+from pytest_tokenbudget.frozen import quickly_made
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ class Tally:
         return None if self.spent_unknown else self.known_spent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelTokens:
+class ModelTokens(NamedTuple):
     """What a baseline remembers of one model in one test.
+
+    A tuple, since there is one for each test of a suite and for each entry, and all of them are compared.
 
     Attributes:
         requests: model requests.
@@ -101,7 +103,12 @@ class ModelTokens:
     cache_write: int = 0
     output: int = 0
 
+    def plus(self, other: ModelTokens) -> ModelTokens:
+        """The sum of both."""
+        return ModelTokens(*map(add, self, other))
 
+
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineResult:
     """How a test stands against its baseline entry.
@@ -171,18 +178,16 @@ class UsageRecord:
 
         Without its late calls: nobody can hold them against a baseline any more.
         """
-        counts: dict[str, Counter[str]] = {}
+        models: dict[str, ModelTokens] = {}
         for call in self.judged_calls:
-            if call.usage is None:
+            if (usage := call.usage) is None:
                 continue
-            counts.setdefault(call.model, Counter()).update(
-                requests=1,
-                input=call.usage.input_tokens,
-                cached=call.usage.cached_input_tokens,
-                cache_write=call.usage.cache_write_tokens,
-                output=call.usage.output_tokens,
+            tokens = ModelTokens(
+                1, usage.input_tokens, usage.cached_input_tokens, usage.cache_write_tokens, usage.output_tokens
             )
-        return {model: ModelTokens(**counts[model]) for model in sorted(counts)}
+            known = models.get(call.model)
+            models[call.model] = tokens if known is None else known.plus(tokens)
+        return models if len(models) <= 1 else dict(sorted(models.items()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data (str, int, bool, list, dict) that survives JSON and execnet; money as strings."""
@@ -343,12 +348,7 @@ def _baseline_to_dict(result: BaselineResult) -> dict[str, Any]:
         "status": result.status,
         "tokens": result.tokens,
         "cost_usd": _text(result.cost),
-        "models": None
-        if models is None
-        else {
-            sendable(name): {each.name: getattr(tokens, each.name) for each in fields(tokens)}
-            for name, tokens in models.items()
-        },
+        "models": None if models is None else {sendable(name): tokens._asdict() for name, tokens in models.items()},
     }
 
 

@@ -13,7 +13,7 @@ from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.baseline import Baseline
 from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.files import write_atomically
-from pytest_tokenbudget.judgement import price_like
+from pytest_tokenbudget.judgement import hold_against
 from pytest_tokenbudget.pricing import PriceBook
 from pytest_tokenbudget.record import BaselineResult, ModelTokens, UsageRecord
 from pytest_tokenbudget.report.document import json_chunks
@@ -72,14 +72,14 @@ def write(count: int) -> float:
 
 def compare(count: int) -> float:
     """CPU seconds to hold so many tests against their entries."""
-    records = [(each, each.models) for each in map(record, range(count))]
-    entries = {each.nodeid: models for each, models in records}
+    records = list(map(record, range(count)))
+    entries = {each.nodeid: each.models for each in records}
     book = PriceBook()
-    price_like(records[0][0], book)("gpt-4o-mini", ModelTokens(requests=1, input=1, output=1))  # the table is loaded
+    hold_against(records[0], entries[records[0].nodeid], Decimal(0), book, beside=())  # the table is loaded
     gc.collect()
     began = time.process_time()
-    for each, models in records:
-        baselines.compare(models, entries.get(each.nodeid), tolerance=Decimal(0), price=price_like(each, book))
+    for each in records:
+        hold_against(each, entries.get(each.nodeid), Decimal(0), book, beside=())
     return time.process_time() - began
 
 

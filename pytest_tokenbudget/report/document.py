@@ -201,9 +201,7 @@ def _entry(result: BaselineResult) -> str:
 
 def _entry_model(entry: tuple[str, ModelTokens]) -> str:
     model, tokens = entry
-    return ENTRY_MODEL % (
-        _quote(model), tokens.requests, tokens.input, tokens.cached, tokens.cache_write, tokens.output
-    )  # fmt: skip
+    return ENTRY_MODEL % (_quote(model), *tokens)
 
 
 def _baseline(baseline: BaselineSummary | None) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from pytest_tokenbudget.errors import UnmeasuredUsageError, UnpricedModelError
 from pytest_tokenbudget.price_file import load_price_file
 from pytest_tokenbudget.price_rates import Rate, Rates, charge
 from pytest_tokenbudget.pricing import PriceBook
+from pytest_tokenbudget.record import ModelTokens
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 MILLION = 1_000_000
@@ -529,3 +530,80 @@ def test_every_token_is_charged_once_at_its_rate(listed, tokens):
     )
     terms = ((fresh, full), (cached, cached_rate), (output, output_rate))
     assert cost * MILLION == sum(count * rate.usd_per_million_tokens for count, rate in terms)
+
+
+def as_usage(tokens: ModelTokens) -> Usage:
+    return Usage(
+        requests=tokens.requests,
+        input_tokens=tokens.input,
+        cached_input_tokens=tokens.cached,
+        cache_write_tokens=tokens.cache_write,
+        output_tokens=tokens.output,
+    )
+
+
+def the_careful_way(tokens: ModelTokens, provider: str, model: str) -> Decimal | None:
+    try:
+        return BOOK.price_usage(as_usage(tokens), model=model, provider=provider)
+    except (UnpricedModelError, UnmeasuredUsageError):
+        return None
+
+
+def same(one: Decimal | None, other: Decimal | None) -> bool:
+    """Equal, and written the same."""
+    return str(one) == str(other)
+
+
+LISTED = [(provider.id, model.id) for provider in price_table._providers() for model in provider.models]
+SUMS = [
+    ModelTokens(),
+    ModelTokens(requests=1, input=200, cached=100, output=20),
+    ModelTokens(requests=3, input=1001, cached=7, cache_write=10, output=333),
+    ModelTokens(requests=1, input=2_000_001, cached=1_000_001, cache_write=999_999, output=70_003),
+    ModelTokens(requests=2, input=10**15, output=10**15),
+    ModelTokens(requests=1, input=5),
+    ModelTokens(requests=1, output=5),
+    ModelTokens(requests=1, input=5, cached=6),
+]
+
+
+def test_a_sum_costs_with_every_model_of_the_table_what_the_careful_way_says():
+    assert len(LISTED) > 500
+    for provider, model in LISTED:
+        for tokens in SUMS:
+            quick = BOOK.price_sum(tokens, model=model, provider=provider)
+            assert same(quick, the_careful_way(tokens, provider, model)), (provider, model, tokens)
+    flat = [known for known in BOOK._flat.values() if known is not None]
+    assert len(flat) > len(LISTED) / 2
+
+
+model_tokens = st.builds(ModelTokens, **dict.fromkeys(ModelTokens._fields, st.integers(0, 10**15)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from([*LISTED, ("openai", "nobodys-model"), ("", "gpt-4o-mini"), ("azure", "gpt-4o")]), model_tokens
+)
+def test_any_sum_costs_what_the_careful_way_says(listed, tokens):
+    quick = BOOK.price_sum(tokens, provider=listed[0], model=listed[1])
+    assert same(quick, the_careful_way(tokens, *listed))
+
+
+usd = st.decimals(min_value=0, max_value=10**6) | st.sampled_from([Decimal(f"0.{'1' * 150}"), Decimal("1E+5")])
+any_rate = st.none() | st.builds(
+    Rate, usd_per_million_tokens=usd, tiers=st.lists(st.tuples(counts, usd), max_size=1).map(tuple)
+)
+any_rates = st.builds(
+    Rates,
+    **dict.fromkeys(("input", "cached_input", "cache_write", "output", "input_audio", "reasoning"), any_rate),
+    usd_per_request=st.none() | usd,
+    free=st.booleans(),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(any_rates, model_tokens)
+def test_rates_are_flat_only_where_that_changes_nothing(listed, tokens):
+    flat = listed.flat()
+    if flat is not None and (cost := flat.charge(tokens)) is not None:
+        assert same(cost, charge(as_usage(tokens), listed))

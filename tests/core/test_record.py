@@ -39,7 +39,7 @@ budgets = st.builds(
 )
 figures = st.none() | counts | costs
 violations = st.builds(Violation, limit=st.sampled_from([*LIMIT_NAMES, "baseline"]), allowed=figures, used=figures, reason=st.none() | texts)  # fmt: skip
-tokens = st.builds(ModelTokens, **{each.name: counts for each in fields(ModelTokens)})
+tokens = st.builds(ModelTokens, **dict.fromkeys(ModelTokens._fields, counts))
 baselines = st.builds(
     BaselineResult,
     status=st.sampled_from(["new", "within", "over", "improved"]),
