@@ -142,18 +142,23 @@ class Headroom:
     used: int | Decimal
 
 
-def find_headroom(tally: Tally, budget: Budget | None) -> Headroom | None:
-    """The limit that a test or block is nearest to, or furthest above; ``None`` where no limit leaves any room.
+def headrooms(tally: Tally, budget: Budget | None) -> tuple[Headroom, ...]:
+    """How far a test or block is on its way to each of its limits.
 
     A limit of 0 is kept or broken, and nothing on the way to it; and the fewest requests are no limit from above.
     """
     if budget is None:
-        return None
-    found = [
+        return ()
+    return tuple(
         Headroom(limit=name, allowed=allowed, used=used)
         for name, used in _used(tally).items()
         if (allowed := getattr(budget, name))
-    ]
+    )
+
+
+def find_headroom(tally: Tally, budget: Budget | None) -> Headroom | None:
+    """The limit that a test or block is nearest to, or furthest above; ``None`` where no limit leaves any room."""
+    found = headrooms(tally, budget)
     return max(found, key=lambda each: _EXACT.divide(Decimal(each.used), Decimal(each.allowed)), default=None)
 
 

@@ -49,7 +49,7 @@ class Collector:
         self.baseline = baseline
         self.created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self.extent = Extent()
-        self.delivery = Delivery(config, settings.reports)
+        self.delivery = Delivery(config, settings.reports, book)
         self._runs = not any(getattr(config.option, name, None) for name in _NO_RUN)
         self._records: dict[str, UsageRecord] = {}
         self._shared: list[SharedRecord] = []

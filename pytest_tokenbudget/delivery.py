@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.report.terminal import Line
     from pytest_tokenbudget.settings import Report
     from pytest_tokenbudget.summary import Summary
@@ -29,9 +30,10 @@ FILE_WIDTH = 100
 class Delivery:
     """The reports that were asked for, and the ways out of the process that reports."""
 
-    def __init__(self, config: pytest.Config, reports: tuple[Report, ...]) -> None:
+    def __init__(self, config: pytest.Config, reports: tuple[Report, ...], book: PriceBook) -> None:
         self._config = config
         self._reports = reports
+        self._book = book
 
     @property
     def shows_summary(self) -> bool:
@@ -56,7 +58,8 @@ class Delivery:
             ConfigurationError: a file can't be written; better told before the tests run than after.
         """
         for report in self._files():
-            text = self._render(report.kind, stub) if report.kind == "json" else ""
+            # Both can say that the run is not complete; of the others an empty file does.
+            text = self._render(report.kind, stub) if report.kind in ("json", "html") else ""
             try:
                 write_atomically(self._path(report), text.encode())
             except OSError as error:
@@ -141,6 +144,11 @@ class Delivery:
             from pytest_tokenbudget.report.markdown import render_markdown  # noqa: PLC0415 - only when asked for
 
             return render_markdown(summary)
+        if kind == "html":
+            from pytest_tokenbudget.report.html import render_html  # noqa: PLC0415 - likewise
+            from pytest_tokenbudget.repricing import reprice_elsewhere  # noqa: PLC0415 - likewise
+
+            return render_html(summary, reprice_elsewhere(summary, self._book))
         return "\n".join(line.text for line in self._terminal_lines(summary, width=FILE_WIDTH)) + "\n"
 
     def _terminal_lines(self, summary: Summary, *, width: int, ascii_only: bool = False) -> list[Line]:

@@ -9,6 +9,18 @@ from pytest_tokenbudget.errors import UnmeasuredUsageError, UnpricedModelError
 from pytest_tokenbudget.summary import add_usd, tally_of
 from pytest_tokenbudget.usage import Usage
 
+ELSEWHERE = (
+    "gpt-4o-mini",
+    "gpt-4o",
+    "gpt-5-mini",
+    "gpt-5.4",
+    "claude-haiku-4-5",
+    "claude-sonnet-4-5",
+    "gemini-2.5-flash",
+    "gemini-2.5-pro",
+)
+"""Models that many know, small and large, for a report that nobody told which other models to think of."""
+
 if TYPE_CHECKING:
     from decimal import Decimal
 
@@ -67,6 +79,20 @@ def reprice(summary: Summary, model: str, book: PriceBook) -> tuple[Repriced, tu
         unpriced=sum(row.unpriced for row in rows),
     )
     return total, tuple(rows)
+
+
+def reprice_elsewhere(summary: Summary, book: PriceBook) -> tuple[tuple[str, Repriced], ...]:
+    """The run on each of ``ELSEWHERE`` that has a price, but for the model that is the only one it uses."""
+    used = {row.model for row in summary.models}
+    found = []
+    for model in ELSEWHERE if used else ():
+        if used == {model}:
+            continue
+        try:
+            found.append((model, reprice(summary, model, book)[0]))
+        except UnpricedModelError:
+            continue
+    return tuple(found)
 
 
 def _row(provider: str, name: str, calls: list[ModelCall], model: str, book: PriceBook) -> Repriced:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.pricing import PriceBook
 
 RecordMode = Literal["none", "once", "new_episodes", "all", "rewrite"]
-REPORT_FILES = {"term": None, "json": "token-report.json", "markdown": "token-report.md"}
+REPORT_FILES = {"term": None, "json": "token-report.json", "markdown": "token-report.md", "html": "token-report.html"}
 """The kinds of report and the file that each is written to when the user names none."""
 
 REPORT_USAGE = "write --token-report=term, or one of " + ", ".join(REPORT_FILES) + " with an optional :DEST"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.record import ModelTokens
@@ -11,11 +12,13 @@ from pytest_tokenbudget.summary import tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from decimal import Decimal
 
     from pytest_tokenbudget.record import UsageRecord
 
 UNCHANGED = "="
+
+# A context of its own: a test may leave behind any precision, rounding or trap.
+_CONTEXT = Context(prec=50)
 
 
 def has_risen(record: UsageRecord) -> bool:
@@ -32,12 +35,19 @@ def format_change(record: UsageRecord) -> str:
     result = record.baseline
     if result is None or result.status == "new":
         return "" if result is None else "new"
-    tokens, cost = _tokens(record), _cost(record)
-    if cost is not None and cost[0] > cost[1] and (tokens is None or tokens[0] <= tokens[1]):
-        return f"{_percent(record, *cost)} cost"
-    if tokens is not None:
-        return _percent(record, *tokens)
-    return UNCHANGED if cost is None else f"{_percent(record, *cost)} cost"
+    moved = _moved(record)
+    if moved is None:
+        return UNCHANGED
+    return _percent(record, *moved) + ("" if isinstance(moved[0], int) else " cost")
+
+
+def relative_change(record: UsageRecord) -> Decimal:
+    """By which part of its baseline a test is dearer, in the figure that ``format_change`` shows; 0 where it is not."""
+    moved = _moved(record)
+    if moved is None:
+        return Decimal(0)
+    now, before = map(Decimal, moved)
+    return _CONTEXT.divide(_CONTEXT.subtract(now, before), before) if before else Decimal("Infinity")
 
 
 def describe_change(record: UsageRecord) -> tuple[str, ...]:
@@ -97,6 +107,14 @@ def _sum(models: Mapping[str, ModelTokens]) -> ModelTokens:
 
 def _names(models: set[str]) -> str:
     return ", ".join(printable(model) or "?" for model in sorted(models))
+
+
+def _moved(record: UsageRecord) -> tuple[Decimal | int, Decimal | int] | None:
+    """Now and before, of tokens or of USD, whichever tells more; ``None`` where nothing changed."""
+    tokens, cost = _tokens(record), _cost(record)
+    if tokens is None or (cost is not None and cost[0] > cost[1] and tokens[0] <= tokens[1]):
+        return cost
+    return tokens
 
 
 def _tokens(record: UsageRecord) -> tuple[int, int] | None:

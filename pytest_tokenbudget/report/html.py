@@ -1,0 +1,113 @@
+"""The report as one HTML file for a browser: no network, no framework, readable without its script too.
+
+Every text and figure is made in ``html_view``; the template says where it stands, and escapes it. The page's own rules
+(its content security policy) let no script but its own run, and nothing be loaded from anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pytest_tokenbudget.report.bars import sum_bar
+from pytest_tokenbudget.report.changes import describe_change, has_risen, relative_change
+from pytest_tokenbudget.report.figures import format_count, format_usd, plural
+from pytest_tokenbudget.report.findings import cost_facts, findings, verdict_facts
+from pytest_tokenbudget.report.html_view import (
+    COLUMNS,
+    figures_of,
+    view_elsewhere,
+    view_fixture,
+    view_models,
+    view_test,
+)
+from pytest_tokenbudget.report.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_tokenbudget.record import SharedRecord, UsageRecord
+    from pytest_tokenbudget.repricing import Repriced
+    from pytest_tokenbudget.summary import Summary
+
+MOST = 100
+"""Items of one finding, and tests that got dearer: the table of tests has all."""
+
+SHOWN = 200
+"""Tests that the page shows at once: thousands of rows take a browser seconds, each time that they are sorted."""
+
+
+def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()) -> str:
+    """The run as one HTML document.
+
+    Args:
+        summary: the run.
+        elsewhere: other models, and what the whole run would cost on each.
+    """
+    total = summary.total
+    found = findings(summary)
+    style, script = _source("page.css"), _source("page.js")
+    listed = [*summary.costliest, *(each for each in summary.tests if not (each.calls or each.cache_hits))]
+    parts: tuple[UsageRecord | SharedRecord, ...] = (*summary.tests, *summary.shared)
+    dearer = sorted(filter(has_risen, summary.tests), key=relative_change, reverse=True)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            style=Markup(style),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - likewise
+            style_hash=_digest(style),
+            script_hash=_digest(script),
+            version=summary.plugin_version,
+            created=summary.created,
+            used=total.usage.requests > 0 or total.usage.cache_hits > 0,
+            fails=any(each.grave for each in found) or bool(summary.run_violations) or not summary.complete,
+            total=figures_of(total),
+            least=format_usd(total.known_cost) if total.cost is None and total.known_cost else "",
+            unmeasured=total.usage.unmeasured_requests,
+            facts=[fact for fact in cost_facts(summary, total) if fact.label != "total"],
+            verdicts=verdict_facts(summary, total),
+            findings=found[::-1],  # what fails the run first: a page is read from its top
+            dearer=[(each.nodeid, describe_change(each)) for each in dearer[:MOST]],
+            dearer_count=len(dearer),
+            went=sum_bar(call for part in parts for call in part.calls),
+            models=view_models(summary.models, total),
+            elsewhere=view_elsewhere(elsewhere, total),
+            tests=list(map(view_test, listed)),
+            shown=SHOWN,
+            fixtures=[view_fixture(record) for record in summary.shared],
+            columns=COLUMNS,
+            most=MOST,
+        )
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pytest_tokenbudget.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(shown=printable, count=format_count, one_line=_one_line)
+    environment.globals.update(plural=plural)
+    return environment
+
+
+def _one_line(markup: Markup) -> Markup:
+    return markup.replace("\n", "")
+
+
+def _source(name: str) -> str:
+    return (files("pytest_tokenbudget.report") / "page" / name).read_text("utf-8")
+
+
+def _digest(source: str) -> str:
+    """The hash by which a content security policy knows what stands in the page."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()

@@ -1,0 +1,239 @@
+"""What the HTML page shows of a run, as texts and figures that its template only has to place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_tokenbudget.budget import headrooms
+from pytest_tokenbudget.report.bars import Bar, LimitBar, call_bar, limit_bar, share
+from pytest_tokenbudget.report.changes import describe_change, format_change, relative_change
+from pytest_tokenbudget.report.figures import (
+    count_of,
+    format_count,
+    format_excess,
+    format_pair,
+    format_percent,
+    format_usd,
+    mark,
+    plain_usd,
+    plural,
+    tally_figures,
+)
+from pytest_tokenbudget.report.findings import model_names
+from pytest_tokenbudget.report.headroom import format_share, headroom_of, is_estimate
+from pytest_tokenbudget.report.message import label_of, limit_lines
+from pytest_tokenbudget.summary import fixture_title, tally_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_tokenbudget.budget import Headroom
+    from pytest_tokenbudget.record import SharedRecord, Tally, UsageRecord
+    from pytest_tokenbudget.repricing import Repriced
+    from pytest_tokenbudget.summary import ModelRow
+    from pytest_tokenbudget.usage import ModelCall
+
+COLUMNS = ("cost", "tokens", "input", "cached", "output", "requests")
+
+_UNKNOWN = "Infinity"
+"""What is not known is sorted to where it gets attention: above all that is."""
+
+
+class Figure(NamedTuple):
+    """A figure as it is shown, and the number that it is sorted by; empty to stand last either way."""
+
+    text: str
+    key: str
+
+
+class Call(NamedTuple):
+    """One model request; ``said`` tells in words what the bar shows, or why there is none."""
+
+    model: str
+    endpoint: str
+    how: str
+    cost: str
+    bar: Bar | None
+    said: str
+
+
+class Limit(NamedTuple):
+    """One limit of a budget, and how far the test is on its way to it."""
+
+    label: str
+    used: str
+    allowed: str
+    share: Figure
+    bar: LimitBar
+
+
+class Row(NamedTuple):
+    """One row of the table of tests, and what opens below it."""
+
+    name: str
+    outcome: str
+    verdict: str
+    status: str
+    words: str
+    figures: dict[str, Figure]
+    nearest: Limit | None
+    change: Figure
+    limits: tuple[Limit, ...]
+    lines: tuple[str, ...]
+    calls: tuple[Call, ...]
+
+
+class Fixture(NamedTuple):
+    """A shared fixture: charged to no test."""
+
+    name: str
+    figures: dict[str, Figure]
+    calls: tuple[Call, ...]
+
+
+class Model(NamedTuple):
+    """What one model was used for, and its part of the known cost."""
+
+    name: str
+    figures: dict[str, Figure]
+    width: int
+
+
+class Elsewhere(NamedTuple):
+    """What the suite would cost on another model."""
+
+    model: str
+    cost: str
+    change: str
+    note: str
+    dearer: bool
+    width: int
+
+
+def figures_of(tally: Tally) -> dict[str, Figure]:
+    """The figures of a tally, by column."""
+    usage = tally.usage
+    cost, tokens = tally_figures(tally)
+    counts = {
+        "input": usage.input_tokens,
+        "cached": usage.cached_input_tokens,
+        "output": usage.output_tokens,
+    }
+    return {
+        "cost": Figure(cost, _UNKNOWN if tally.cost is None else plain_usd(tally.cost)),
+        "tokens": Figure(tokens, _UNKNOWN if usage.unmeasured_requests else str(usage.total_tokens)),
+        **{name: Figure(count_of(tally, count), str(count)) for name, count in counts.items()},
+        "requests": Figure(format_count(usage.requests), str(usage.requests)),
+    }
+
+
+def view_test(record: UsageRecord) -> Row:
+    """A test's row."""
+    tally = tally_of(record.calls, cache_hits=record.cache_hits)
+    nearest = headroom_of(record)
+    change = format_change(record)
+    return Row(
+        name=record.nodeid,
+        outcome=record.outcome,
+        verdict="" if record.verdict == "none" else record.verdict,
+        status="" if record.baseline is None else record.baseline.status,
+        words=" ".join((*dict.fromkeys(call.model for call in record.calls), *_traits(record, tally))),
+        figures=figures_of(tally),
+        nearest=None if nearest is None else _limit(nearest, record),
+        change=Figure(change, f"{relative_change(record):f}" if change and change != "new" else ""),
+        limits=tuple(_limit(each, record) for each in headrooms(tally_of(record.judged_calls), record.budget)),
+        lines=(
+            *limit_lines(record.violations, tally, record),
+            *describe_change(record),
+            *(f"while capturing: {line}" for line in record.incidents),
+            *record.drift,
+            *record.blocked,
+            *record.unplayed,
+        ),
+        calls=_calls(record.calls),
+    )
+
+
+def view_fixture(record: SharedRecord) -> Fixture:
+    """A shared fixture's row."""
+    return Fixture(
+        name=fixture_title(record),
+        figures=figures_of(tally_of(record.calls, cache_hits=record.cache_hits)),
+        calls=_calls(record.calls),
+    )
+
+
+def view_models(rows: Sequence[ModelRow], total: Tally) -> list[Model]:
+    """A row for each model."""
+    return [
+        Model(name=name, figures=figures_of(row.tally), width=share(row.tally.known_cost, total.known_cost))
+        for name, row in zip(model_names(rows), rows, strict=True)
+    ]
+
+
+def view_elsewhere(others: Sequence[tuple[str, Repriced]], total: Tally) -> list[Elsewhere]:
+    """The run on other models, the cheapest first; their bars have one scale."""
+    most = max((row.known_cost for _, row in others), default=total.known_cost)
+    estimated = total.usage.estimated_requests > 0
+    shown = []
+    for model, row in sorted(others, key=lambda each: (each[1].known_cost, each[0])):
+        change = ""
+        if total.cost is not None and row.cost is not None and total.cost != row.cost:
+            moved = mark(format_pair(row.cost, total.cost)[2], estimated=estimated)
+            change = format_excess(moved, format_percent(row.cost, total.cost))
+        shown.append(
+            Elsewhere(
+                model=model,
+                cost=format_usd(row.known_cost, estimated=estimated),
+                change=change,
+                note=f"without {plural(row.unpriced, 'request')} that it has no price for" if row.unpriced else "",
+                dearer=row.known_cost > total.known_cost,
+                width=share(row.known_cost, most),
+            )
+        )
+    return shown
+
+
+def _traits(record: UsageRecord, tally: Tally) -> list[str]:
+    """Words that the table can be searched for, beside names."""
+    traits = {
+        record.outcome: True,
+        record.verdict: record.verdict != "none",
+        record.baseline.status if record.baseline else "": record.baseline,
+        "estimated": tally.usage.estimated_requests,
+        "unmeasured": tally.usage.unmeasured_requests,
+        "unpriced": tally.unpriced_models,
+        "live": any(not call.replayed for call in record.calls),
+        "drift": record.drift,
+        "blocked": record.blocked,
+    }
+    return [name for name, holds in traits.items() if holds]
+
+
+def _limit(headroom: Headroom, record: UsageRecord) -> Limit:
+    estimated = is_estimate(record, headroom)
+    used, allowed, _ = format_pair(headroom.used, headroom.allowed)
+    return Limit(
+        label=label_of(headroom.limit),
+        used=mark(used, estimated=estimated),
+        allowed=allowed,
+        share=Figure(format_share(headroom, estimated=estimated), str(share(headroom.used, headroom.allowed))),
+        bar=limit_bar(headroom.used, headroom.allowed),
+    )
+
+
+def _calls(calls: Sequence[ModelCall]) -> tuple[Call, ...]:
+    longest = max((call.usage.total_tokens for call in calls if call.usage is not None), default=0)
+    return tuple(_call(call, longest) for call in calls)
+
+
+def _call(call: ModelCall, longest: int) -> Call:
+    bar = call_bar(call, longest=longest)
+    return Call(
+        model=call.model or "?",
+        endpoint=call.endpoint,
+        how="replayed" if call.replayed else "live",
+        cost="no price" if call.cost is None and bar else format_usd(call.cost, estimated=call.estimated),
+        bar=bar,
+        said=bar.label if bar else f"unmeasured: {call.reason or 'no usage was reported'}",
+    )
