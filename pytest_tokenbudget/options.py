@@ -171,7 +171,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         const="term",
         default=None,
         metavar="KIND[:DEST]",
-        help="report usage and cost: term (default), json, markdown or html; DEST is a file, or - for standard output",
+        help="report usage and cost: term (default), json, markdown or html; DEST: a file, or - for standard output",
     )
     parser.addini("token_report", "reports to make, as for --token-report", type="linelist", default=[])
     group.addoption(

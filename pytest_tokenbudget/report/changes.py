@@ -42,7 +42,7 @@ def format_change(record: UsageRecord) -> str:
 
 
 def relative_change(record: UsageRecord) -> Decimal:
-    """By which part of its baseline a test is dearer, in the figure that ``format_change`` shows; 0 where it is not."""
+    """By which part of its baseline a test is dearer, by the figure that ``format_change`` shows; 0 for no change."""
     moved = _moved(record)
     if moved is None:
         return Decimal(0)

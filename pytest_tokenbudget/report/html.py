@@ -1,7 +1,7 @@
 """The report as one HTML file for a browser: no network, no framework, readable without its script too.
 
-Every text and figure is made in ``html_view``; the template says where it stands, and escapes it. The page's own rules
-(its content security policy) let no script but its own run, and nothing be loaded from anywhere.
+Every text and figure is made in ``html_view``; the template says where it stands, and escapes it. The page's own
+rules (its content security policy) let no script but its own run, and nothing be loaded from anywhere.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()
             used=total.usage.requests > 0 or total.usage.cache_hits > 0,
             fails=any(each.grave for each in found) or bool(summary.run_violations) or not summary.complete,
             total=figures_of(total),
-            least=format_usd(total.known_cost) if total.cost is None and total.known_cost else "",
+            least=format_usd(total.known_cost, estimated=total.usage.estimated_requests > 0)
+            if total.cost is None and total.known_cost
+            else "",
             unmeasured=total.usage.unmeasured_requests,
             facts=[fact for fact in cost_facts(summary, total) if fact.label != "total"],
             verdicts=verdict_facts(summary, total),
