@@ -31,6 +31,7 @@ def test_an_estimate_needs_no_network():
 def test_the_wheel_holds_what_it_must():
     files = importlib.resources.files(pytest_tokenbudget)
     assert (files / "py.typed").is_file()
+    assert all((files / "report" / "page" / f"page.{kind}").is_file() for kind in ("html", "css", "js"))
     distribution = importlib.metadata.distribution("pytest-tokenbudget")
     names = {str(file) for file in distribution.files or ()}
     assert any("LICENSE" in name for name in names)

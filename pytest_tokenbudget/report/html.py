@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pytest_tokenbudget.report.bars import sum_bar
 from pytest_tokenbudget.report.changes import describe_change, has_risen, relative_change
@@ -97,9 +97,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(shown=printable, count=format_count, one_line=_one_line)
+    environment.filters.update(shown=printable, count=format_count, one_line=_one_line, named=_named)
     environment.globals.update(plural=plural)
     return environment
+
+
+def _named(nodeid: str) -> Markup:
+    """A node id that may be broken where a reader would break it."""
+    return escape(printable(nodeid)).replace("::", Markup("::<wbr>")).replace("/", Markup("/<wbr>"))
 
 
 def _one_line(markup: Markup) -> Markup:

@@ -11,6 +11,7 @@ from pytest_tokenbudget import options, plugin
 
 SLOW = (
     "langchain_core",
+    "jinja2",
     "vcr",
     "yaml",
     "tiktoken",

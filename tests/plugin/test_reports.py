@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import jsonschema
@@ -108,8 +109,31 @@ def check(document):
     return document
 
 
-def test_json_to_the_letter(pytester, suite, go):
-    result = go("--token-report=json")
+class Cells(HTMLParser):
+    """The cells of each row of the table of tests."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.rows, self.within = [], False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "tr" and ("class", "test") in [(name, value.split()[0]) for name, value in attributes if value]:
+            self.rows.append([])
+            self.within = True
+        elif tag == "td" and self.within:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self.within = self.within and tag != "tr"
+
+    def handle_data(self, data):
+        if self.within and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+def test_json_to_the_letter_and_the_same_in_html(pytester, suite, go):
+    result = go("--token-report=json", "--token-report=html")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     document = check(read(pytester.path / "token-report.json"))
     assert document["complete"] is True
@@ -159,6 +183,16 @@ def test_json_to_the_letter(pytester, suite, go):
     }
     assert sum((call["parts"] or {"user": 10}).values()) == 10
 
+    page = (pytester.path / "token-report.html").read_text("utf-8")
+    rows = {row[0].strip().removeprefix("test_suite.py::"): row[1:] for row in Cells(page).rows}
+    assert len(rows) == len(tests)
+    assert rows["test_passes"][:3] == ["", "$0.00002", "15"]
+    assert rows["test_is_over failed"][:3] == ["over", "$0.000003", "2"]
+    assert rows["test_has_no_price"][:3] == ["", "unknown", "2"]
+    # Of the 38 and 18 tokens that were billed, the last has no price.
+    assert "at least $0.000071 is what the suite costs" in re.sub(r"<[^>]+>", "", page)
+    assert "<strong>56</strong> tokens: 38 input (0 cached), 18 output" in page
+
 
 def test_json_is_the_same_however_it_is_spread(pytester, suite, go, spread, run):
     if not spread:
@@ -187,6 +221,7 @@ def test_every_kind_to_every_place(pytester, suite, go, monkeypatch):
         "--token-report=markdown",
         "--token-report=markdown:own.md",
         "--token-report=term:own.txt",
+        "--token-report=html:deep/own.html",
         "-k",
         "passes",
     )
@@ -205,6 +240,9 @@ def test_every_kind_to_every_place(pytester, suite, go, monkeypatch):
     text = (pytester.path / "own.txt").read_text("utf-8")
     assert "$0.00002" in text
     assert "\x1b" not in text
+    page = (pytester.path / "deep" / "own.html").read_text("utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.rstrip().endswith("</html>")
     assert not (pytester.path / "token-report.json").exists()
 
 
@@ -259,12 +297,13 @@ def test_killed(pytester, suite, run, spread):
             os.kill({"os.getppid()" if spread else "os.getpid()"}, signal.SIGKILL)
         """
     )
-    result = run("--token-report=json", "--token-report=markdown")
+    result = run("--token-report=json", "--token-report=markdown", "--token-report=html")
     assert result.ret == -9
     document = check(read(pytester.path / "token-report.json"))
     assert document["complete"] is False
     assert document["tests"] == []
     assert "cheaper" not in (pytester.path / "token-report.md").read_text("utf-8")
+    assert "not complete" in (pytester.path / "token-report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -191,14 +191,6 @@ def test_a_path_after_a_bare_report_is_told_apart(pytester, check):
     )
 
 
-def test_html_is_made_or_refused(pytester, check):
-    from pytest_tokenbudget.settings import REPORT_FILES
-
-    if "html" in REPORT_FILES:
-        pytest.skip("it is there")
-    assert_refused(pytester, check("--token-report=html"), "'html' is no kind of report", "json")
-
-
 @pytest.mark.parametrize(
     "reports",
     [
