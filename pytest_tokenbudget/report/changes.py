@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.record import ModelTokens
 from pytest_tokenbudget.report.figures import format_pair, format_percent, mark, plural
 from pytest_tokenbudget.report.text import printable
-from pytest_tokenbudget.summary import tally_of
+from pytest_tokenbudget.summary import add_usd, tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,62 +22,124 @@ UNCHANGED = "="
 _CONTEXT = Context(prec=50)
 
 
-def has_risen(record: UsageRecord) -> bool:
-    """Whether a test uses more tokens, or more money, than its baseline remembers."""
-    tokens, cost = _tokens(record), _cost(record)
-    return any(pair is not None and pair[0] > pair[1] for pair in (tokens, cost))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A test beside its entry in the baseline.
+
+    Attributes:
+        before: the entry's tokens per model; ``None`` where a report tells only their sum.
+        now: what the test would be remembered by.
+        tokens: all tokens now and before; ``None`` where they are the same.
+        cost: USD now and before; ``None`` where they are the same, or one of them is not known.
+        estimated: whether the figures of now are estimates.
+    """
+
+    before: Mapping[str, ModelTokens] | None
+    now: Mapping[str, ModelTokens]
+    tokens: tuple[int, int] | None
+    cost: tuple[Decimal, Decimal] | None
+    estimated: bool
+
+    @classmethod
+    def of(cls, record: UsageRecord) -> Change | None:
+        """What changed; ``None`` for a test that nothing is known to have changed in."""
+        result = record.baseline
+        # Equal sums are no change: their price can be another than that of the single calls, which tiers make dearer.
+        if result is None or result.status == "new" or result.models == (now := record.models):
+            return None
+        tally = tally_of(record.judged_calls)
+        tokens = (tally.usage.total_tokens, result.tokens) if result.tokens is not None else None
+        cost = (tally.cost, result.cost) if tally.cost is not None and result.cost is not None else None
+        return cls(
+            before=result.models,
+            now=now,
+            tokens=tokens if tokens is not None and tokens[0] != tokens[1] else None,
+            cost=cost if cost is not None and cost[0] != cost[1] else None,
+            estimated=tally.usage.estimated_requests > 0,
+        )
+
+    @classmethod
+    def upwards(cls, record: UsageRecord) -> Change | None:
+        """What changed, if the test uses more tokens or more money than before; asked of every test of a run."""
+        result, calls = record.baseline, record.judged_calls
+        if result is None:
+            return None
+        tokens = sum(call.usage.total_tokens for call in calls if call.usage is not None)
+        if (result.tokens is None or tokens <= result.tokens) and (
+            result.cost is None or add_usd([call.cost for call in calls if call.cost is not None]) <= result.cost
+        ):
+            return None
+        change = cls.of(record)
+        return change if change is not None and change.rises else None
+
+    @property
+    def rises(self) -> bool:
+        """Whether the test uses more tokens, or more money, than before."""
+        return any(pair is not None and pair[0] > pair[1] for pair in (self.tokens, self.cost))
+
+    @property
+    def telling(self) -> tuple[Decimal | int, Decimal | int] | None:
+        """Now and before, of tokens or of USD.
+
+        Tokens tell, as long as the cost does not go up while they don't: with a dearer model, cost tells.
+        """
+        tokens, cost = self.tokens, self.cost
+        if tokens is None or (cost is not None and cost[0] > cost[1] and tokens[0] < tokens[1]):
+            return cost
+        return tokens
+
+    @property
+    def relative(self) -> Decimal:
+        """By which part of what it was the telling figure has risen; below 0 where it has fallen."""
+        if self.telling is None:
+            return Decimal(0)
+        now, before = map(Decimal, self.telling)
+        return _CONTEXT.divide(_CONTEXT.subtract(now, before), before) if before else Decimal("Infinity")
+
+    def percent(self, now: Decimal | int, before: Decimal | int) -> str:
+        """How far one of its figures has moved: ``+12%``."""
+        return mark(format_percent(now, before) or "from 0", estimated=self.estimated)
 
 
 def format_change(record: UsageRecord) -> str:
-    """The change in a few letters: ``+12%`` of the tokens, ``-5%``, ``+40% cost``, ``=``, ``new``; empty for none.
-
-    Tokens tell, as long as the cost does not go up while they don't: with a dearer model, cost tells.
-    """
-    result = record.baseline
-    if result is None or result.status == "new":
-        return "" if result is None else "new"
-    moved = _moved(record)
-    if moved is None:
+    """The change in a few letters: ``+12%`` of the tokens, ``-5%``, ``+40% cost``, ``=``, ``new``; empty for none."""
+    if record.baseline is None:
+        return ""
+    if record.baseline.status == "new":
+        return "new"
+    change = Change.of(record)
+    if change is None or change.telling is None:
         return UNCHANGED
-    return _percent(record, *moved) + ("" if isinstance(moved[0], int) else " cost")
+    return change.percent(*change.telling) + ("" if change.telling is change.tokens else " cost")
 
 
-def relative_change(record: UsageRecord) -> Decimal:
-    """By which part of its baseline a test is dearer, by the figure that ``format_change`` shows; 0 for no change."""
-    moved = _moved(record)
-    if moved is None:
-        return Decimal(0)
-    now, before = map(Decimal, moved)
-    return _CONTEXT.divide(_CONTEXT.subtract(now, before), before) if before else Decimal("Infinity")
-
-
-def describe_change(record: UsageRecord) -> tuple[str, ...]:
+def describe_change(change: Change | None) -> tuple[str, ...]:
     """What a test used before and uses now, and why; no line where nothing changed."""
-    said = []
-    estimated = _estimated(record)
-    if (tokens := _tokens(record)) is not None:
-        now, before, _ = format_pair(*tokens)
-        said.append(f"{before} -> {mark(now, estimated=estimated)} tokens ({_percent(record, *tokens)})")
-    if (cost := _cost(record)) is not None:
-        now, before, _ = format_pair(*cost)
-        said.append(f"{before} -> {mark(now, estimated=estimated)} ({_percent(record, *cost)})")
-    return (", ".join(said), *explain_change(record)) if said else ()
-
-
-def explain_change(record: UsageRecord) -> tuple[str, ...]:
-    """Why a test's figures are not those of its baseline, in one line: ``why: input +120, 1 more request``."""
-    before = None if record.baseline is None else record.baseline.models
-    now = record.models
-    if before is None or before == now:
+    if change is None:
         return ()
-    return ("why: " + "; ".join(part for part in (_models(before, now), _counts(before, now)) if part),)
+    said = []
+    if change.tokens is not None:
+        now, before, _ = format_pair(*change.tokens)
+        said.append(f"{before} -> {mark(now, estimated=change.estimated)} tokens ({change.percent(*change.tokens)})")
+    if change.cost is not None:
+        now, before, _ = format_pair(*change.cost)
+        said.append(f"{before} -> {mark(now, estimated=change.estimated)} ({change.percent(*change.cost)})")
+    return (", ".join(said), *explain_change(change)) if said else ()
+
+
+def explain_change(change: Change) -> tuple[str, ...]:
+    """Why a test's figures are not those of its baseline, in one line: ``why: 1 more request, input +120``."""
+    if change.before is None:
+        return ()
+    parts = (_models(change.before, change.now), _counts(change.before, change.now))
+    return ("why: " + "; ".join(filter(None, parts)),)
 
 
 def _models(before: Mapping[str, ModelTokens], now: Mapping[str, ModelTokens]) -> str:
     come, gone = _names(now.keys() - before.keys()), _names(before.keys() - now.keys())
     if come and gone:
         return f"{come} instead of {gone}"
-    return f"{come} besides" if come and before else come or (f"no more {gone}" if gone else "")
+    return f"{come} as well" if come and before else come or (f"no more {gone}" if gone else "")
 
 
 def _counts(before: Mapping[str, ModelTokens], now: Mapping[str, ModelTokens]) -> str:
@@ -107,38 +170,3 @@ def _sum(models: Mapping[str, ModelTokens]) -> ModelTokens:
 
 def _names(models: set[str]) -> str:
     return ", ".join(printable(model) or "?" for model in sorted(models))
-
-
-def _moved(record: UsageRecord) -> tuple[Decimal | int, Decimal | int] | None:
-    """Now and before, of tokens or of USD, whichever tells more; ``None`` where nothing changed."""
-    tokens, cost = _tokens(record), _cost(record)
-    if tokens is None or (cost is not None and cost[0] > cost[1] and tokens[0] <= tokens[1]):
-        return cost
-    return tokens
-
-
-def _tokens(record: UsageRecord) -> tuple[int, int] | None:
-    """Tokens now and before; ``None`` where they are the same, or there is nothing to compare."""
-    result = record.baseline
-    if result is None or result.tokens is None:
-        return None
-    now = tally_of(record.judged_calls).usage.total_tokens
-    return None if now == result.tokens else (now, result.tokens)
-
-
-def _cost(record: UsageRecord) -> tuple[Decimal, Decimal] | None:
-    """USD now and before; ``None`` where they are the same, or one of them is not known."""
-    result = record.baseline
-    # The entry knows sums, whose price can be another than that of the single calls.
-    if result is None or result.cost is None or result.models == record.models:
-        return None
-    now = tally_of(record.judged_calls).cost
-    return None if now is None or now == result.cost else (now, result.cost)
-
-
-def _percent(record: UsageRecord, now: Decimal | int, before: Decimal | int) -> str:
-    return mark(format_percent(now, before) or "from 0", estimated=_estimated(record))
-
-
-def _estimated(record: UsageRecord) -> bool:
-    return any(call.estimated for call in record.judged_calls)

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget.budget import REFUSED, UNANSWERED, Headroom
-from pytest_tokenbudget.report.changes import describe_change, explain_change, has_risen
+from pytest_tokenbudget.report.changes import Change, describe_change, explain_change
 from pytest_tokenbudget.report.figures import describe_prices, format_count, format_pair, format_usd, mark, plural
 from pytest_tokenbudget.report.headroom import format_share
 from pytest_tokenbudget.report.message import input_parts, label_of, limit_lines
@@ -15,7 +15,7 @@ from pytest_tokenbudget.spending import Spending
 from pytest_tokenbudget.summary import fixture_title, tally_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pytest_tokenbudget.record import SharedRecord, Tally, UsageRecord
     from pytest_tokenbudget.summary import ModelRow, Note, Summary
@@ -56,8 +56,13 @@ class Fact(NamedTuple):
     headroom: Headroom | None = None
 
 
-def findings(summary: Summary) -> tuple[Finding, ...]:
-    """All that wants attention: what passed unseen first, what failed last, next to the run's own result."""
+def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding, ...]:
+    """All that wants attention: what passed unseen first, what failed last, next to the run's own result.
+
+    Args:
+        summary: the run.
+        described: of how many items of a finding the change is told; ``None`` for all. There may be thousands.
+    """
     baseline = summary.baseline
     known = {record.nodeid: record for record in summary.tests}
     judged = [record for record in summary.tests if record.violations]
@@ -72,21 +77,22 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
     found = []
     if baseline is not None:
         said = {record.nodeid for record in over}
-        risen = [record for record in summary.tests if record.nodeid not in said and _tolerated(record)]
         found = [
             Finding("new, not in the baseline", _named(baseline.new), remedy=f"add with: {UPDATE}"),
             Finding(
-                "improved, below the baseline", _changed(baseline.improved, known), remedy=f"keep with: {UPDATE}"
+                "improved, below the baseline",
+                _changed(baseline.improved, known, described),
+                remedy=f"keep with: {UPDATE}",
             ),
             Finding("stale, in the baseline only", _named(baseline.stale), remedy=f"drop with: {UPDATE}=prune"),
             Finding(
                 "above the baseline, within the tolerance",
-                _changed([record.nodeid for record in risen], known),
+                _risen((record for record in summary.tests if record.nodeid not in said), described),
                 remedy=f"accept with: {UPDATE}",
             ),
             Finding(
                 "over the baseline",
-                _changed([nodeid for nodeid in baseline.over if nodeid not in said], known),
+                _changed([nodeid for nodeid in baseline.over if nodeid not in said], known, described),
                 grave=True,
                 remedy=f"if intended: {UPDATE}",
             ),
@@ -251,17 +257,35 @@ def _blocked(summary: Summary) -> tuple[Item, ...]:
 
 def _judged(record: UsageRecord) -> Item:
     tally = tally_of(record.calls, cache_hits=record.cache_hits)
-    why = explain_change(record) if any(each.limit.startswith("baseline") for each in record.violations) else ()
-    return Item(record.nodeid, (*limit_lines(record.violations, tally, record, explain=False), *why))
+    lines = limit_lines(record.violations, tally, record, explain=False)
+    if any(each.limit.startswith("baseline") for each in record.violations) and (change := Change.of(record)):
+        lines += explain_change(change)
+    return Item(record.nodeid, tuple(lines))
 
 
-def _changed(nodeids: Iterable[str], known: dict[str, UsageRecord]) -> tuple[Item, ...]:
-    return tuple(Item(nodeid, describe_change(known[nodeid]) if nodeid in known else ()) for nodeid in nodeids)
+def _changed(nodeids: Iterable[str], known: dict[str, UsageRecord], described: int | None) -> tuple[Item, ...]:
+    return _moved([(nodeid, Change.of(known[nodeid]) if nodeid in known else None) for nodeid in nodeids], described)
 
 
-def _tolerated(record: UsageRecord) -> bool:
-    """Whether a test is dearer than its baseline, and only the tolerance keeps it from being over."""
-    return record.baseline is not None and record.baseline.status == "within" and has_risen(record)
+def _risen(records: Iterable[UsageRecord], described: int | None) -> tuple[Item, ...]:
+    """Tests that are dearer than their baseline, and that only the tolerance keeps from being over."""
+    changes = [
+        (record.nodeid, change)
+        for record in records
+        if record.baseline is not None
+        and record.baseline.status == "within"
+        and (change := Change.upwards(record)) is not None
+    ]
+    return _moved(changes, described)
+
+
+def _moved(changes: Sequence[tuple[str, Change | None]], described: int | None) -> tuple[Item, ...]:
+    """Each test and its change; those that nobody will see are only named."""
+    seen = len(changes) if described is None else described
+    return tuple(
+        Item(nodeid, describe_change(change) if place < seen else ())
+        for place, (nodeid, change) in enumerate(changes)
+    )
 
 
 def _run_limits(summary: Summary, total: Tally) -> tuple[Headroom, ...]:

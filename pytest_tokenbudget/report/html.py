@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pytest_tokenbudget.report.bars import sum_bar
-from pytest_tokenbudget.report.changes import describe_change, has_risen, relative_change
+from pytest_tokenbudget.report.changes import Change, describe_change
 from pytest_tokenbudget.report.figures import format_count, format_usd, plural
 from pytest_tokenbudget.report.findings import cost_facts, findings, verdict_facts
 from pytest_tokenbudget.report.html_view import (
@@ -54,7 +54,8 @@ def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()
     style, script = _source("page.css"), _source("page.js")
     listed = [*summary.costliest, *(each for each in summary.tests if not (each.calls or each.cache_hits))]
     parts: tuple[UsageRecord | SharedRecord, ...] = (*summary.tests, *summary.shared)
-    dearer = sorted(filter(has_risen, summary.tests), key=relative_change, reverse=True)
+    changes = [(record, change) for record in summary.tests if (change := Change.upwards(record)) is not None]
+    changes.sort(key=lambda each: each[1].relative, reverse=True)
     return (
         _environment()
         .get_template("page.html")
@@ -75,8 +76,8 @@ def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()
             facts=[fact for fact in cost_facts(summary, total) if fact.label != "total"],
             verdicts=verdict_facts(summary, total),
             findings=found[::-1],  # what fails the run first: a page is read from its top
-            dearer=[(each.nodeid, describe_change(each)) for each in dearer[:MOST]],
-            dearer_count=len(dearer),
+            dearer=[(record.nodeid, describe_change(change)) for record, change in changes[:MOST]],
+            dearer_count=len(changes),
             went=sum_bar(call for part in parts for call in part.calls),
             models=view_models(summary.models, total),
             elsewhere=view_elsewhere(elsewhere, total),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget.budget import headrooms
 from pytest_tokenbudget.report.bars import Bar, LimitBar, call_bar, limit_bar, share
-from pytest_tokenbudget.report.changes import describe_change, format_change, relative_change
+from pytest_tokenbudget.report.changes import Change, describe_change, format_change
 from pytest_tokenbudget.report.figures import (
     count_of,
     format_count,
@@ -131,7 +131,7 @@ def view_test(record: UsageRecord) -> Row:
     """A test's row."""
     tally = tally_of(record.calls, cache_hits=record.cache_hits)
     nearest = headroom_of(record)
-    change = format_change(record)
+    change = Change.of(record)
     return Row(
         name=record.nodeid,
         outcome=record.outcome,
@@ -140,11 +140,11 @@ def view_test(record: UsageRecord) -> Row:
         words=" ".join((*dict.fromkeys(call.model for call in record.calls), *_traits(record, tally))),
         figures=figures_of(tally),
         nearest=None if nearest is None else _limit(nearest, record),
-        change=Figure(change, f"{relative_change(record):f}" if change and change != "new" else ""),
+        change=Figure(format_change(record), _change_key(record, change)),
         limits=tuple(_limit(each, record) for each in headrooms(tally_of(record.judged_calls), record.budget)),
         lines=(
             *limit_lines(record.violations, tally, record),
-            *describe_change(record),
+            *describe_change(change),
             *(f"while capturing: {line}" for line in record.incidents),
             *record.drift,
             *record.blocked,
@@ -152,6 +152,12 @@ def view_test(record: UsageRecord) -> Row:
         ),
         calls=_calls(record.calls),
     )
+
+
+def _change_key(record: UsageRecord, change: Change | None) -> str:
+    if record.baseline is None or record.baseline.status == "new":
+        return ""
+    return "0" if change is None else str(change.relative)
 
 
 def view_fixture(record: SharedRecord) -> Fixture:

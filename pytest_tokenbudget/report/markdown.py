@@ -36,7 +36,7 @@ _FIGURES = ("cost", "tokens", "input", "cached", "output", "requests")
 def render_markdown(summary: Summary) -> str:
     """The run as Markdown with a line break at its end; what others wrote in it can't break out of its place."""
     total = summary.total
-    found = findings(summary)
+    found = findings(summary, described=MOST)
     blocks = ["## Token budget", f"**{escape(describe(total))}**" if _used(total) else "No test used a model."]
     said = [fact for fact in facts(summary, total) if fact.label != "total"]
     if said:

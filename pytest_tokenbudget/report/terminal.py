@@ -39,8 +39,11 @@ ALL = 2
 WIDE = 110
 """From this width on the tests' input, cached and output tokens have columns of their own, and bars are longer."""
 WIDE_BAR = 10
-SHARE_WIDTH = 4
 MIN_WIDTH = 40
+NAME_SHARE = 0.375
+"""The part of the width that a table leaves to the names, if they are that long."""
+SPARED = ("requests", "cached", "output", "input", "baseline", "tokens")
+"""What a table leaves out, in this order, where names have no room."""
 LABEL_WIDTH = 10
 
 
@@ -65,7 +68,7 @@ def render_terminal(summary: Summary, *, width: int = 80, verbosity: int = 0, as
     """
     page = _Page(width=max(width, MIN_WIDTH), everything=verbosity >= ALL, ascii_only=ascii_only)
     total = summary.total
-    found = findings(summary)
+    found = findings(summary, described=None if page.everything else MOST)
     used = total.usage.requests > 0 or total.usage.cache_hits > 0
     if not (used or found or summary.run_violations or summary.price_change):
         return []
@@ -108,10 +111,8 @@ class _Page:
         columns = self._figure_columns(tallies, detailed=self.width >= WIDE)
         changes = [format_change(record) for record in shown] if compared else []
         if any(changes):
-            if self.width < WIDE:
-                del columns[-1]  # the requests: names need the room
             columns.append(["baseline", *changes])
-        budgets = [self._budget(record) for record in shown]
+        budgets = self._budgets(shown)
         if any(budgets):
             columns.append(["budget", *budgets])
         rows = self._rows(columns, ["test", *(record.nodeid for record in shown)], left=int(any(budgets)))
@@ -175,17 +176,23 @@ class _Page:
             bar = f"{self._bar(fact.headroom)} " if fact.headroom is not None else ""
             self._wrap(bar + self._clean(fact.text), first=f"{label}  ", indent=" " * (LABEL_WIDTH + 2), style=style)
 
-    def _budget(self, record: UsageRecord) -> str:
-        """How near the test is to its budget: a bar, or the verdict in its place where it is not within."""
-        if record.verdict in ("none", "unmeasured"):
-            return "" if record.verdict == "none" else record.verdict
-        headroom = headroom_of(record)
-        if headroom is None or (record.verdict == "over" and headroom.used <= headroom.allowed):
-            return record.verdict
-        width = self._bar_width()
-        bar = pad("over", width) if record.verdict == "over" else self._bar(headroom)
-        share = pad(format_share(headroom, estimated=is_estimate(record, headroom)), SHARE_WIDTH, right=True)
-        return f"{bar} {share} of {label_of(headroom.limit)}" if self.width >= WIDE else f"{bar} {share}"
+    def _budgets(self, records: Sequence[UsageRecord]) -> list[str]:
+        """How near each test is to its budget: a bar, or the verdict in its place where it is not within."""
+        rooms = [_room_of(record) for record in records]
+        shares = [
+            format_share(room, estimated=is_estimate(record, room)) if room is not None else ""
+            for record, room in zip(records, rooms, strict=True)
+        ]
+        width = max(map(len, shares))
+        shown: list[str] = []
+        for record, room, share in zip(records, rooms, shares, strict=True):
+            word: str = "" if record.verdict == "none" else record.verdict
+            if room is not None:
+                bar = pad(word, self._bar_width()) if word == "over" else self._bar(room)
+                word = f"{bar} {pad(share, width, right=True)}"
+                word += f" of {label_of(room.limit)}" if self.width >= WIDE else ""
+            shown.append(word)
+        return shown
 
     def _bar(self, headroom: Headroom) -> str:
         return draw_bar(headroom, width=self._bar_width(), ascii_only=self.ascii_only)
@@ -210,14 +217,26 @@ class _Page:
 
     def _rows(self, columns: list[list[str]], names: Sequence[str], *, left: int = 0) -> list[str]:
         """Lines of the columns, figures at the right but for the cost and the last ``left``, then the names."""
+        shown = [self._clean(name) for name in names]
+        columns = self._make_room(columns, min(int(self.width * NAME_SHARE), max(map(measure, shown))))
         rights = range(1, len(columns) - left)
         figures = align(list(zip(*columns, strict=True)), rights)
         width = max(measure(row) for row in figures)
         room = self.width - 2 - width - 2
         return [
-            f"  {pad(row, width)}  {shorten(self._clean(name), room, ascii_only=self.ascii_only)}"
-            for row, name in zip(figures, names, strict=True)
+            f"  {pad(row, width)}  {shorten(name, room, ascii_only=self.ascii_only)}"
+            for row, name in zip(figures, shown, strict=True)
         ]
+
+    def _make_room(self, columns: list[list[str]], needed: int) -> list[list[str]]:
+        """Leave out columns, those first that tell least, until the names have the room that they need."""
+        kept = list(columns)
+        for title in SPARED:
+            taken = sum(2 + max(map(measure, column)) for column in kept)
+            if self.width - taken - 2 >= needed:
+                break
+            kept = [column for column in kept if column[0] != title]
+        return kept
 
     def _add_calls(self, record: UsageRecord | SharedRecord) -> None:
         for number, call in enumerate(record.calls, start=1):
@@ -244,6 +263,14 @@ class _Page:
 
     def _put(self, text: str, style: Style = "plain") -> None:
         self.lines.append(Line(shorten(text.rstrip(), self.width, ascii_only=self.ascii_only), style))
+
+
+def _room_of(record: UsageRecord) -> Headroom | None:
+    """What a test's bar is about; ``None`` where its verdict comes from elsewhere, such as its baseline."""
+    headroom = None if record.verdict in ("none", "unmeasured") else headroom_of(record)
+    if headroom is None or (record.verdict == "over" and headroom.used <= headroom.allowed):
+        return None
+    return headroom
 
 
 _VERDICT_STYLES: dict[str, Style] = {"over": "bad", "unmeasured": "bad"}

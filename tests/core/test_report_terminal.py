@@ -81,8 +81,8 @@ def test_a_run_at_80_columns():
 def test_a_wide_terminal_shows_the_kinds_of_tokens_and_which_limit_is_near():
     lines = text(summarize([GREET]), width=200)
     assert lines[1:3] == [
-        "  cost     tokens  input  cached  output  requests  budget                   test",
-        "  $0.0020   1,100  1,000       0     100         1  ░░░░░░░░░░  <1% of cost  test_chat.py::test_greet",
+        "  cost     tokens  input  cached  output  requests  budget                  test",
+        "  $0.0020   1,100  1,000       0     100         1  ░░░░░░░░░░ <1% of cost  test_chat.py::test_greet",
     ]
 
 
@@ -189,14 +189,13 @@ def test_each_test_shows_how_far_it_is_from_its_baseline():
         UsageRecord(nodeid="t::new", calls=(call(source="estimate"),), baseline=BaselineResult(status="new")),
     ]  # fmt: skip
     lines = text(summarize(records, baseline=BaselineSummary.of(records, path="b.json", stale=())))
-    # The requests make room, and come back where there is some.
     assert lines[1:7] == [
-        "  cost      tokens      baseline  budget  test",
-        "   $0.0020   1,100         -8.3%          t::less",
-        "   $0.0020   1,100  +1,900% cost  over    t::model",
-        "   $0.0020   1,100          +10%          t::more",
-        "  ~$0.0020  ~1,100           new          t::new",
-        "   $0.0020   1,100             =          t::same",
+        "  cost      tokens  requests      baseline  budget  test",
+        "   $0.0020   1,100         1         -8.3%          t::less",
+        "   $0.0020   1,100         1  +1,900% cost  over    t::model",
+        "   $0.0020   1,100         1          +10%          t::more",
+        "  ~$0.0020  ~1,100         1           new          t::new",
+        "   $0.0020   1,100         1             =          t::same",
     ]
     start = lines.index("above the baseline, within the tolerance (1)")
     assert lines[start : start + 5] == [
@@ -208,6 +207,23 @@ def test_each_test_shows_how_far_it_is_from_its_baseline():
     ]
     assert "    why: 1 fewer request, output -100" in lines
     assert "    why: gpt-4o instead of gpt-4o-mini" in lines
+
+
+def test_names_have_room_before_figures():
+    record = compared(
+        "tests/test_long.py::test_" + "x" * 300, "within", 1000, "0.0018", entry(input=900, output=100),
+        budget=Budget(max_tokens=2200), verdict="within",
+    )  # fmt: skip
+    summary = summarize([record], baseline=BaselineSummary(path="b.json"))
+    heads = {width: text(summary, width=width)[1].split() for width in (200, 80, 60, 40)}
+    assert heads[200] == ["cost", "tokens", "input", "cached", "output", "requests", "baseline", "budget", "test"]
+    assert heads[80] == ["cost", "tokens", "baseline", "budget", "test"]
+    assert heads[60] == ["cost", "tokens", "budget", "test"]
+    assert heads[40] == ["cost", "budget", "test"]
+    for width in heads:
+        row = text(summary, width=width)[2]
+        assert "50%" in row
+        assert len(row) == width
 
 
 def test_the_limits_of_the_run_and_what_they_leave():
@@ -365,6 +381,8 @@ def test_any_text_fits_any_terminal(names, width, verbosity, ascii_only):
     record = UsageRecord(
         nodeid=nodeid,
         calls=(call(model=model), call(usage=None, cost=None, reason=message)),
+        budget=Budget(max_tokens=1),
+        baseline=BaselineResult(status="over", tokens=7, cost=Decimal(1), models=entry(model)),
         violations=(
             Violation(limit="unmeasured", reason=message),
             Violation(limit="max_tokens", allowed=1, used=1100),
