@@ -73,6 +73,19 @@ class Tally:
             ),
         )
 
+    @classmethod
+    def sum(cls, tallies: Iterable[Tally]) -> Tally:
+        """Join the sums of any number of groups of calls."""
+        tallies = tuple(tallies)
+        return cls(
+            usage=Usage.sum(each.usage for each in tallies),
+            known_cost=_add_up(each.known_cost for each in tallies),
+            known_spent=_add_up(each.known_spent for each in tallies),
+            unpriced_models=tuple(sorted({model for each in tallies for model in each.unpriced_models})),
+            spent_unknown=any(each.spent_unknown for each in tallies),
+            unmeasured_reasons=tuple(sorted({reason for each in tallies for reason in each.unmeasured_reasons})),
+        )
+
     @property
     def cost(self) -> Decimal | None:
         """USD of all calls; ``None`` where a call is unpriced or unmeasured."""
@@ -126,6 +139,7 @@ class BaselineResult:
     models: Mapping[str, ModelTokens] | None = None
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRecord:
     """One test's usage and how it was judged.

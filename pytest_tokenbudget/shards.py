@@ -117,7 +117,8 @@ def judge(summary: Summary, gate: Gate) -> Summary:
     """The same run, its tests compared before, with what that has shown and held against the limits on its total."""
     if gate.baseline is not None:
         summary = _with_baseline(summary, gate.path, gate.baseline)
-    return replace(summary, run_violations=judge_total(summary.total, gate.total_max_cost, gate.total_max_tokens))
+    violations = judge_total(summary.total, gate.total_max_cost, gate.total_max_tokens)
+    return summary if violations == summary.run_violations else replace(summary, run_violations=violations)
 
 
 def failures(summary: Summary) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 from decimal import Context, Decimal
-from functools import reduce
+from functools import cached_property, reduce
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypedDict
 
@@ -98,9 +98,11 @@ class ModelRow:
     tally: Tally
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """All that the reports of one run say.
+
+    Its sums are worked out when they are first asked for, and kept: several reports show them.
 
     Attributes:
         plugin_version: the version of pytest-tokenbudget that made it.
@@ -183,17 +185,16 @@ class Summary:
             total_max_tokens=total_max_tokens,
         )
 
-    @property
+    @cached_property
     def total(self) -> Tally:
-        """The sum over tests and shared fixtures. It is worked out anew each time."""
+        """The sum over tests and shared fixtures."""
         parts: tuple[UsageRecord | SharedRecord, ...] = (*self.tests, *self.shared)
-        return tally_of(
-            [call for part in parts for call in part.calls], cache_hits=sum(part.cache_hits for part in parts)
-        )
+        hits = tally_of((), cache_hits=sum(part.cache_hits for part in parts))
+        return Tally.sum([*(row.tally for row in self.models), hits])
 
-    @property
+    @cached_property
     def models(self) -> tuple[ModelRow, ...]:
-        """One row for each provider and model, the dearest first, then by name. It is worked out anew each time."""
+        """One row for each provider and model, the dearest first, then by name."""
         groups: dict[tuple[str, str], list[ModelCall]] = {}
         parts: tuple[UsageRecord | SharedRecord, ...] = (*self.tests, *self.shared)
         for part in parts:
@@ -205,7 +206,7 @@ class Summary:
         ]
         return tuple(sorted(rows, key=lambda row: (row.tally.known_cost.copy_negate(), row.provider, row.model)))
 
-    @property
+    @cached_property
     def costliest(self) -> tuple[UsageRecord, ...]:
         """The tests that called a model or its cache: by known cost, then tokens, then node id."""
         used = [record for record in self.tests if record.calls or record.cache_hits]
@@ -330,7 +331,7 @@ def _worth_listing(record: UsageRecord) -> bool:
 
 def _dearness(record: UsageRecord) -> tuple[Decimal, int, str]:
     cost = add_usd([call.cost for call in record.calls if call.cost is not None])
-    tokens = sum(call.usage.total_tokens for call in record.calls if call.usage is not None)
+    tokens = sum([call.usage.total_tokens for call in record.calls if call.usage is not None])
     return cost.copy_negate(), -tokens, record.nodeid
 
 

@@ -1,7 +1,6 @@
 """The JSON report: one document, one test per line, for tools and for the command line's own use.
 
-A suite can have a hundred thousand tests, so the entries that come once per test are written from templates: their
-figures need no encoder, and their texts go through the one in C.
+The entries that come once per test are written from templates, and only their texts go through an encoder.
 """
 
 from __future__ import annotations
@@ -9,17 +8,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.report import templates
 from pytest_tokenbudget.report.figures import plain_usd
 from pytest_tokenbudget.summary import Summary, tally_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from decimal import Decimal
 
     from pytest_tokenbudget.budget import Violation
     from pytest_tokenbudget.record import BaselineResult, ModelTokens, SharedRecord, Tally, UsageRecord
     from pytest_tokenbudget.summary import BaselineSummary, ModelRow
-    from pytest_tokenbudget.usage import ModelCall
+    from pytest_tokenbudget.usage import ModelCall, Usage
 
 SCHEMA = "pytest-tokenbudget/report/1"
 NAME = "pytest-tokenbudget"
@@ -29,24 +29,7 @@ NAME = "pytest-tokenbudget"
 _encode = json.JSONEncoder(allow_nan=False).encode
 _quote = json.encoder.encode_basestring_ascii
 
-TEST = (
-    '{"nodeid": %s, "outcome": "%s", "verdict": "%s", "budget": %s, "violations": %s, "baseline": %s, '
-    '"usage": %s, "calls": [%s]}'
-)
-_SHARED = '{"fixture": %s, "scope": %s, "usage": %s, "calls": [%s]}'
-_USAGE = (
-    '{"requests": %d, "input_tokens": %d, "cached_input_tokens": %d, "cache_write_tokens": %d, "output_tokens": %d, '
-    '"reasoning_tokens": %d, "total_tokens": %d, "cost_usd": %s, "spent_usd": %s, "cache_hits": %d, '
-    '"estimated_requests": %d, "unmeasured_requests": %d, "unpriced_models": %s}'
-)
-CALL = (
-    '{"model": %s, "provider": %s, "endpoint": %s, "source": "%s", "replayed": %s, "request_id": %s, '
-    '"input_tokens": %s, "cached_input_tokens": %s, "cache_write_tokens": %s, "output_tokens": %s, '
-    '"reasoning_tokens": %s, "total_tokens": %s, "cost_usd": %s, "parts": %s}'
-)
-ENTRY = '{"status": "%s", "total_tokens": %s, "cost_usd": %s, "models": %s}'
-ENTRY_MODEL = '%s: {"requests": %d, "input": %d, "cached": %d, "cache_write": %d, "output": %d}'
-_NULLS = ("null",) * 6
+_UNMEASURED = templates.figures(*["null"] * 7)
 _CHUNK = 2**16
 
 
@@ -94,22 +77,46 @@ def _pieces(summary: Summary) -> Iterator[str]:
 
 
 def _test(record: UsageRecord) -> str:
-    calls = record.calls
-    return TEST % (
+    usage, calls = _usage_and_calls(record.calls, record.cache_hits)
+    return templates.test_row(
         _quote(record.nodeid),
         record.outcome,
         record.verdict,
-        "null" if record.budget is None else flat(record.budget.to_dict()),
+        "null" if record.budget is None else _flat(record.budget.to_dict()),
         _encode([_violation(violation) for violation in record.violations]) if record.violations else "[]",
         "null" if record.baseline is None else _entry(record.baseline),
-        usage_of(calls, record.cache_hits),
-        ", ".join(map(_call, calls)),
+        usage,
+        calls,
     )
 
 
 def _shared(record: SharedRecord) -> str:
-    usage = usage_of(record.calls, record.cache_hits)
-    return _SHARED % (_quote(record.fixture), _quote(record.scope), usage, ", ".join(map(_call, record.calls)))
+    usage, calls = _usage_and_calls(record.calls, record.cache_hits)
+    return templates.shared_row(_quote(record.fixture), _quote(record.scope), usage, calls)
+
+
+def _usage_and_calls(calls: Sequence[ModelCall], cache_hits: int) -> tuple[str, str]:
+    """The sum of some calls, and their rows."""
+    if len(calls) == 1:
+        figures = _figures(calls[0].usage, calls[0].cost)
+        return usage_of(calls, cache_hits, figures), _call(calls[0], figures)
+    return usage_of(calls, cache_hits), ", ".join([_call(call, _figures(call.usage, call.cost)) for call in calls])
+
+
+def usage_of(calls: Sequence[ModelCall], cache_hits: int, figures: str = "") -> str:
+    """The sum of some calls: of the plainest case, one call of known cost, without adding anything up.
+
+    Args:
+        calls: of one test or fixture.
+        cache_hits: its own.
+        figures: those of its only call, as its row has them.
+    """
+    if len(calls) != 1 or (usage := calls[0].usage) is None or calls[0].cost is None:
+        return _usage(tally_of(calls, cache_hits=cache_hits))
+    (call,) = calls
+    spent = '"0"' if call.replayed else _usd(call.cost)
+    estimated = int(call.source == "estimate")
+    return templates.usage_object(1, figures, spent, cache_hits + usage.cache_hits, estimated, 0, "[]")
 
 
 def _model(row: ModelRow) -> str:
@@ -118,15 +125,9 @@ def _model(row: ModelRow) -> str:
 
 def _usage(tally: Tally) -> str:
     usage = tally.usage
-    return _USAGE % (
+    return templates.usage_object(
         usage.requests,
-        usage.input_tokens,
-        usage.cached_input_tokens,
-        usage.cache_write_tokens,
-        usage.output_tokens,
-        usage.reasoning_tokens,
-        usage.total_tokens,
-        _usd(tally.cost),
+        _figures(usage, tally.cost),
         _usd(tally.spent),
         usage.cache_hits,
         usage.estimated_requests,
@@ -135,50 +136,31 @@ def _usage(tally: Tally) -> str:
     )
 
 
-def usage_of(calls: tuple[ModelCall, ...], cache_hits: int) -> str:
-    """The usage of some calls as JSON: of the plainest case, one call of known cost, without adding anything up."""
-    if len(calls) == 1 and (usage := calls[0].usage) is not None and (cost := calls[0].cost) is not None:
-        shown = _usd(cost)
-        return _USAGE % (
-            1,
-            usage.input_tokens,
-            usage.cached_input_tokens,
-            usage.cache_write_tokens,
-            usage.output_tokens,
-            usage.reasoning_tokens,
-            usage.total_tokens,
-            shown,
-            '"0"' if calls[0].replayed else shown,
-            cache_hits + usage.cache_hits,
-            calls[0].source == "estimate",
-            0,
-            "[]",
-        )
-    return _usage(tally_of(calls, cache_hits=cache_hits))
-
-
-def _call(call: ModelCall) -> str:
-    usage = call.usage
-    counts: tuple[object, ...] = _NULLS
-    if usage is not None:
-        counts = (
-            usage.input_tokens,
-            usage.cached_input_tokens,
-            usage.cache_write_tokens,
-            usage.output_tokens,
-            usage.reasoning_tokens,
-            usage.total_tokens,
-        )
-    return CALL % (
+def _call(call: ModelCall, figures: str) -> str:
+    return templates.call_row(
         _quote(call.model),
         _quote(call.provider),
         _quote(call.endpoint),
         call.source,
         "true" if call.replayed else "false",
         "null" if call.request_id is None else _quote(call.request_id),
-        *counts,
-        _usd(call.cost),
-        "null" if call.parts is None else flat(call.parts),
+        figures,
+        "null" if call.parts is None else _flat(call.parts),
+    )
+
+
+def _figures(usage: Usage | None, cost: Decimal | None) -> str:
+    if usage is None:
+        return _UNMEASURED
+    given, made = usage.input_tokens, usage.output_tokens
+    return templates.figures(
+        given,
+        usage.cached_input_tokens,
+        usage.cache_write_tokens,
+        made,
+        usage.reasoning_tokens,
+        given + made,
+        _usd(cost),
     )
 
 
@@ -191,17 +173,16 @@ def _violation(violation: Violation) -> dict[str, Any]:
 
 
 def _entry(result: BaselineResult) -> str:
-    return ENTRY % (
+    return templates.entry_object(
         result.status,
         "null" if result.tokens is None else result.tokens,
         _usd(result.cost),
-        "null" if result.models is None else "{" + ", ".join(map(_entry_model, sorted(result.models.items()))) + "}",
+        "null" if result.models is None else _entry_models(result.models),
     )
 
 
-def _entry_model(entry: tuple[str, ModelTokens]) -> str:
-    model, tokens = entry
-    return ENTRY_MODEL % (_quote(model), *tokens)
+def _entry_models(models: Mapping[str, ModelTokens]) -> str:
+    return "{" + ", ".join([templates.entry_model(_quote(name), *models[name]) for name in sorted(models)]) + "}"
 
 
 def _baseline(baseline: BaselineSummary | None) -> dict[str, Any] | None:
@@ -224,7 +205,7 @@ def _figure(value: Decimal | int | None) -> str | int | None:
     return value if value is None or isinstance(value, int) else plain_usd(value)
 
 
-def flat(values: Mapping[str, str | int]) -> str:
+def _flat(values: Mapping[str, str | int]) -> str:
     """An object of texts and whole numbers; the encoder takes twice as long to get ready for one."""
     pairs = [f"{_quote(key)}: {value if isinstance(value, int) else _quote(value)}" for key, value in values.items()]
     return "{" + ", ".join(pairs) + "}"
@@ -237,7 +218,6 @@ def _field(name: str, value: Mapping[str, Any] | str | bool | None) -> tuple[str
 def _lines(name: str, rows: Iterable[str]) -> Iterator[str]:
     before = f'"{name}": [\n  '
     for row in rows:
-        yield before
-        yield row
+        yield before + row
         before = ",\n  "
     yield f'"{name}": []' if before.startswith('"') else "\n ]"

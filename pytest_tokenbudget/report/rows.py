@@ -15,52 +15,63 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pytest_tokenbudget.budget import Verdict
 from pytest_tokenbudget.record import BaselineResult, BaselineStatus, ModelTokens, Outcome, UsageRecord
-from pytest_tokenbudget.report import document
+from pytest_tokenbudget.report import templates
+from pytest_tokenbudget.report.document import usage_of
 from pytest_tokenbudget.usage import ModelCall, Role, Source, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pytest_tokenbudget.budget import Budget
 
 
 def _one_of(words: Any) -> str:
-    return f"({'|'.join(get_args(words))})"
+    return f"(?:{'|'.join(get_args(words))})"
 
 
-def _pattern(template: str, *values: str) -> str:
+def _object_of(each: str) -> str:
+    return rf"\{{(?:{each}(?:, {each})*)?\}}"
+
+
+def _pattern(template: Callable[..., str], *values: str) -> str:
     """The pattern of what a template writes, given that of each of its values."""
-    first, *literals = map(re.escape, re.split("%[sd]", template))
+    first, *literals = map(re.escape, template(*["\0"] * len(values)).split("\0"))
     return first + "".join(value + literal for value, literal in zip(values, literals, strict=True))
 
 
-_COUNT = "(0|[1-9][0-9]{0,14})"
-_USD = r'(?:null|"((?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,50})?)")'
-_TEXT = r'("(?:[^"\\\x00-\x1f]|\\.)*+")'
-_OBJECT = r"(null|\{[^{}]*\})"
-_CALL = re.compile(
+_COUNT = "(?:0|[1-9][0-9]{0,14})"
+_USD = r'(?:null|"(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,50})?")'
+# Nothing in a text is looked at twice, however many lines there are.
+_TEXT = r'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
+_PART = '"(%s)": (%s)'
+_PARTS = _object_of(_PART % (f"?:{_one_of(Role)}", f"?:{_COUNT}"))
+_MODELS = _object_of(_pattern(templates.entry_model, _TEXT, *[_COUNT] * 5))
+_ENTRY = _pattern(
+    templates.entry_object, f"({_one_of(BaselineStatus)})", f"(null|{_COUNT})", f"({_USD})", f"(null|{_MODELS})"
+)
+_FIGURES = _pattern(templates.figures, *[_COUNT] * 6, _USD)
+_USAGE = _pattern(templates.usage_object, _COUNT, _FIGURES, _USD, f"({_COUNT})", _COUNT, _COUNT, r"\[[^]]*\]")
+
+_take_test = re.compile(
     _pattern(
-        document.CALL,
-        *(_TEXT, _TEXT, _TEXT, _one_of(Source), "(true|false)", f"(?:null|{_TEXT})"),
-        *(*[_COUNT] * 6, _USD, _OBJECT),
+        templates.test_row,
+        *(f"({_TEXT})", f"({_one_of(Outcome)})", f"({_one_of(Verdict)})", r"(null|\{[^{}]*\})", r"\[\]"),
+        *(f"(?:null|{_ENTRY})", f"({_USAGE})", "(.*)"),
     )
-)
-_MODEL = re.compile(_pattern(document.ENTRY_MODEL, _TEXT, *[_COUNT] * 5))
-_ENTRY = re.compile(
-    _pattern(document.ENTRY, _one_of(BaselineStatus), f"(?:null|{_COUNT})", _USD, r"(?:null|\{(.*)\})")
-)
-_TEST = re.compile(
+).fullmatch
+_take_call = re.compile(
     _pattern(
-        document.TEST,
-        *(_TEXT, _one_of(Outcome), _one_of(Verdict), _OBJECT, r"\[\]", r"(null|\{.*?\})"),
-        *(r'(\{[^{}]*?"cache_hits": (0|[1-9][0-9]{0,14}),[^{}]*\})', "(.*)"),
+        templates.call_row,
+        *(f"({_TEXT})", f"({_TEXT})", f"({_TEXT})", f"({_one_of(Source)})", "(true|false)", f"(null|{_TEXT})"),
+        *(f"(?P<figures>{_pattern(templates.figures, *[f'({_COUNT})'] * 6, f'({_USD})')})", f"(null|{_PARTS})"),
     )
-)
-_PART = re.compile(f'"{_one_of(Role)}": {_COUNT}')
+    + r"(?:, (?=\{)|\Z)"
+).match
+_take_models = re.compile(_pattern(templates.entry_model, f"({_TEXT})", *[f"({_COUNT})"] * 5)).findall
+_take_parts = re.compile(_PART % (_one_of(Role), _COUNT)).findall
 
 # The figures of one test stand in its line several times: as objects they need be there once.
 _count = lru_cache(maxsize=4096)(int)
-_usd = lru_cache(maxsize=4096)(Decimal)
 
 
 def read_plain_test(line: str, budget_of: Callable[[str], Budget]) -> UsageRecord | None:
@@ -70,97 +81,99 @@ def read_plain_test(line: str, budget_of: Callable[[str], Budget]) -> UsageRecor
         line: one test, without the comma behind it.
         budget_of: reads the JSON text of a budget.
     """
-    found = _TEST.fullmatch(line)
+    found = _take_test(line)
     if found is None:
         return None
-    nodeid, outcome, verdict, budget, entry, usage, hits, rows = found.groups()
+    nodeid, outcome, verdict, budget, *entry, usage, hits, rows = found.groups()
+    status, tokens, cost, models = entry
     try:
-        named = _text(nodeid)
-        calls = tuple(map(_call, _each(_CALL, rows)))
-        baseline = None if entry == "null" else _baseline(entry)
+        return UsageRecord(
+            nodeid=_text(nodeid),
+            outcome=outcome,  # type: ignore[arg-type]
+            verdict=verdict,  # type: ignore[arg-type]
+            calls=_calls(rows, usage, hits),
+            cache_hits=_count(hits),
+            budget=None if budget == "null" else budget_of(budget),
+            baseline=None if status is None else _baseline(status, tokens, cost, models),
+        )
     except _NotPlain:
         return None
-    if document.usage_of(calls, _count(hits)) != usage:
-        return None
-    return UsageRecord(
-        nodeid=named,
-        outcome=outcome,  # type: ignore[arg-type]
-        verdict=verdict,  # type: ignore[arg-type]
-        calls=calls,
-        cache_hits=_count(hits),
-        budget=None if budget == "null" else budget_of(budget),
-        baseline=baseline,
-    )
 
 
 class _NotPlain(Exception):  # noqa: N818 - an inner signal
     """It has to be read the careful way."""
 
 
-def _each(pattern: re.Pattern[str], rows: str) -> Iterator[re.Match[str]]:
-    """The rows of a list, which the pattern and commas must make up from its first character to its last."""
+def _calls(rows: str, usage: str, hits: str) -> tuple[ModelCall, ...]:
+    """The calls of a test, which must add up to its usage."""
+    calls = []
+    figures = ""
     position = 0
     while position < len(rows):
-        found = pattern.match(rows, position)
-        if found is None or rows[found.end() : found.end() + 2] not in (", ", ""):
+        found = _take_call(rows, position)
+        if found is None:
             raise _NotPlain
-        yield found
-        position = found.end() + 2
-        if position == len(rows):
-            raise _NotPlain  # a comma at the end
+        calls.append(_call(found))
+        figures = found["figures"]
+        position = found.end()
+    if usage != usage_of(calls, _count(hits), figures):
+        raise _NotPlain
+    return tuple(calls)
 
 
 def _call(found: re.Match[str]) -> ModelCall:
-    model, provider, endpoint, source, replayed, request_id, *counts, cost, parts = found.groups()
-    given, cached, written, made, reasoning, total = map(_count, counts)
-    if total != given + made:
+    (model, provider, endpoint, source, replayed, request_id, _, given, cached, written, made, reasoning, total, cost,
+     parts) = found.groups()  # fmt: skip
+    usage = Usage(
+        input_tokens=_count(given),
+        cached_input_tokens=_count(cached),
+        cache_write_tokens=_count(written),
+        output_tokens=_count(made),
+        reasoning_tokens=_count(reasoning),
+    )
+    if _count(total) != usage.total_tokens:
         raise _NotPlain
     return ModelCall(
         model=_name(model),
         provider=_name(provider),
         endpoint=_name(endpoint),
-        usage=Usage(
-            input_tokens=given,
-            cached_input_tokens=cached,
-            cache_write_tokens=written,
-            output_tokens=made,
-            reasoning_tokens=reasoning,
-        ),
-        cost=None if cost is None else _usd(cost),
+        usage=usage,
+        cost=_usd(cost),
         source=source,  # type: ignore[arg-type]
         replayed=replayed == "true",
-        request_id=None if request_id is None else _text(request_id),
+        request_id=None if request_id == "null" else _text(request_id),
         parts=None if parts == "null" else _parts(parts),
     )
 
 
+def _baseline(status: str, tokens: str, cost: str, models: str) -> BaselineResult:
+    return BaselineResult(
+        status=status,  # type: ignore[arg-type]
+        tokens=None if tokens == "null" else _count(tokens),
+        cost=_usd(cost),
+        models=None if models == "null" else _models(models),
+    )
+
+
 def _parts(text: str) -> dict[str, int]:
-    parts = {role: _count(tokens) for role, tokens in _PART.findall(text)}
-    if document.flat(parts) != text:
+    found = _take_parts(text)
+    parts = {role: _count(tokens) for role, tokens in found}
+    if len(parts) < len(found):
         raise _NotPlain
     return parts
 
 
-def _baseline(text: str) -> BaselineResult:
-    found = _ENTRY.fullmatch(text)
-    if found is None:
+def _models(text: str) -> dict[str, ModelTokens]:
+    found = _take_models(text)
+    models = {_name(name): ModelTokens(*map(_count, counts)) for name, *counts in found}
+    if len(models) < len(found):
         raise _NotPlain
-    status, tokens, cost, rows = found.groups()
-    models = None
-    if rows is not None:
-        each = list(_each(_MODEL, rows))
-        models = {_name(row[1]): ModelTokens(
-            requests=_count(row[2]), input=_count(row[3]), cached=_count(row[4]), cache_write=_count(row[5]),
-            output=_count(row[6]),
-        ) for row in each}  # fmt: skip
-        if len(models) < len(each):
-            raise _NotPlain
-    return BaselineResult(
-        status=status,  # type: ignore[arg-type]
-        tokens=None if tokens is None else _count(tokens),
-        cost=None if cost is None else _usd(cost),
-        models=models,
-    )
+    return models
+
+
+@lru_cache(maxsize=4096)
+def _usd(text: str) -> Decimal | None:
+    return None if text == "null" else Decimal(text[1:-1])
 
 
 def _text(quoted: str) -> str:
