@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_tokenbudget.budget import headrooms
+from pytest_tokenbudget.budget import find_headroom, headrooms
 from pytest_tokenbudget.report.bars import Bar, LimitBar, call_bar, limit_bar, share
 from pytest_tokenbudget.report.changes import Change, describe_change, format_change
 from pytest_tokenbudget.report.figures import (
@@ -20,7 +20,7 @@ from pytest_tokenbudget.report.figures import (
     tally_figures,
 )
 from pytest_tokenbudget.report.findings import model_names
-from pytest_tokenbudget.report.headroom import format_share, headroom_of, is_estimate
+from pytest_tokenbudget.report.headroom import format_share, is_estimate
 from pytest_tokenbudget.report.message import label_of, limit_lines
 from pytest_tokenbudget.summary import fixture_title, tally_of
 
@@ -130,7 +130,8 @@ def figures_of(tally: Tally) -> dict[str, Figure]:
 def view_test(record: UsageRecord) -> Row:
     """A test's row."""
     tally = tally_of(record.calls, cache_hits=record.cache_hits)
-    nearest = headroom_of(record)
+    judged = tally_of(record.judged_calls) if record.late_calls else tally
+    nearest = find_headroom(judged, record.budget)
     change = Change.of(record)
     return Row(
         name=record.nodeid,
@@ -141,7 +142,7 @@ def view_test(record: UsageRecord) -> Row:
         figures=figures_of(tally),
         nearest=None if nearest is None else _limit(nearest, record),
         change=Figure(format_change(record), _change_key(record, change)),
-        limits=tuple(_limit(each, record) for each in headrooms(tally_of(record.judged_calls), record.budget)),
+        limits=tuple(_limit(each, record) for each in headrooms(judged, record.budget)),
         lines=(
             *limit_lines(record.violations, tally, record),
             *describe_change(change),

@@ -117,30 +117,36 @@ def test_sorted_by_cost_the_unknown_stands_first_and_the_other_way_last(show):
     assert names(page) == ["cut_off", "weather", "thinks", "hello", "guessed"]
 
 
-@pytest.mark.parametrize(
-    ("words", "kind", "expected"),
-    [
-        ("test_chat", "", ["thinks", "hello"]),
-        ("CHAT hello", "", ["hello"]),
-        ("gpt-4o-mini", "", ["hello", "guessed", "cut_off"]),
-        ("estimated", "", ["guessed"]),
-        ("live", "", ["hello"]),
-        ("", "over unmeasured", ["weather", "cut_off"]),
-        ("cut", "over unmeasured", ["cut_off"]),
-        ("", "baseline-improved", ["hello"]),
-        ("", "baseline-new", ["thinks"]),
-        ("nowhere", "", []),
-    ],
-)
-def test_the_table_is_filtered_by_words_and_by_kind(show, words, kind, expected):
+@pytest.fixture
+def found(show):
+    """What is found: ``found(words, kind)``."""
     page = show(varied())
-    page.get_by_label("Find").fill(words)
-    page.get_by_label("Show").select_option(kind)
-    assert names(page) == expected
-    assert page.inner_text("#count") == f"{len(expected)} of 5 tests"
-    page.get_by_label("Find").fill("")
-    page.get_by_label("Show").select_option("")
-    assert page.inner_text("#count") == "5 tests"
+
+    def found(words="", kind=""):
+        page.get_by_label("Find").fill(words)
+        page.get_by_label("Show").select_option(kind)
+        tests = names(page)
+        counted = f"{len(tests)} of 5 tests" if len(tests) < 5 else "5 tests"
+        assert page.inner_text("#count") == counted
+        return tests
+
+    return found
+
+
+def test_the_table_is_filtered_by_words_and_by_kind(found):
+    assert found("test_chat") == ["thinks", "hello"]
+    assert found("CHAT hello") == ["hello"]
+    assert found("gpt-4o-mini") == ["hello", "guessed", "cut_off"]
+    assert found("estimated") == ["guessed"]
+    assert found("live") == ["hello"]
+    assert found(kind="over unmeasured") == ["weather", "cut_off"]
+    assert found("cut", "over unmeasured") == ["cut_off"]
+    assert found(kind="within") == ["hello"]
+    assert found(kind="baseline-over") == ["weather"]
+    assert found(kind="baseline-improved") == ["hello"]
+    assert found(kind="baseline-new") == ["thinks"]
+    assert found("nowhere") == []
+    assert len(found()) == 5
 
 
 def test_a_test_opens_by_keyboard_to_its_limits_and_its_calls(show):

@@ -2,9 +2,10 @@
 
 Most of what an inner run costs are imports that have nothing to do with its scenario, three times over where it is
 spread over two workers. ``WarmPython`` keeps one process that has done them, and gives a program that is used like
-``python``: it hands its arguments, environment, folder and files to that process, which forks and runs them. The
-plugin is not among what was imported. HTTP clients are, as vcrpy imports them all: it is as if a conftest had done
-it. Nor are modules of other plugins: pytest would warn that it comes too late to rewrite their assertions.
+``python``: it hands its arguments, environment, folder and files to that process, which forks and runs them. HTTP
+clients are imported, as vcrpy imports them all: it is as if a conftest had done it. So are the project's own modules,
+which do nothing when they are imported, but for the one that pytest loads, and its options: half of what a scenario
+takes. What is imported when, the tests say that start cold.
 
 Only ``-m pytest``, and what execnet starts for xdist, is run so; anything else, and whatever has other variables for
 Python, gets the ordinary one.
@@ -19,6 +20,7 @@ import gc
 import io
 import json
 import os
+import pkgutil
 import runpy
 import selectors
 import signal
@@ -29,10 +31,13 @@ import threading
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from execnet.gateway_io import popen_bootstrapline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PRELOADED = (
     "pytest", "_pytest.assertion.rewrite", "_pytest.cacheprovider", "_pytest.debugging", "_pytest.doctest",
@@ -304,12 +309,25 @@ def _run(argv: list[str]) -> None:
     exec(compile(argv[1], "<string>", "exec"), main.__dict__)
 
 
+def _own_modules() -> Iterator[str]:
+    """The project's modules, but for those that pytest loads at its start."""
+    import pytest_tokenbudget
+
+    for module in pkgutil.walk_packages(pytest_tokenbudget.__path__, "pytest_tokenbudget."):
+        if not module.name.endswith(("__main__", ".plugin", ".options")):
+            yield module.name
+
+
 def _main() -> None:
     import importlib
 
-    for name in PRELOADED:
+    from _pytest.assertion.rewrite import AssertionRewritingHook
+
+    for name in (*PRELOADED, *_own_modules()):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    # pytest would warn that it comes too late to rewrite the assertions in the plugin's modules: there are none.
+    AssertionRewritingHook._warn_already_imported = lambda *_: None
     gc.freeze()  # what all children share stays shared
     server = _Server(*sys.argv[1:])
     print("ready", flush=True)
