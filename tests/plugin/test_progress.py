@@ -158,6 +158,23 @@ def test_a_rerun_keeps_its_word(pytester, told, go):
     assert sum("PASSED (12 tokens, $0.000014)" in line for line in told_of) == 1
 
 
+def test_subtests_keep_their_words_and_the_test_tells_for_all(pytester, told, go):
+    pytest.importorskip("_pytest.subtests", reason="subtests are part of pytest since 9")
+    pytester.makefile(".toml", prices=PRICES)
+    pytester.makepyfile(
+        test_suite="""
+        import model
+        def test_it(subtests, usage):
+            for number in range(2):
+                with subtests.test(number=number):
+                    model.ask(10, 5, model="small")
+        """
+    )
+    told_of = [line for line in go("-v").outlines if "%]" in line]
+    assert sum("SUBPASSED(number=" in line and "tokens" not in line for line in told_of) == 2
+    assert sum("PASSED (30 tokens, $0.00004)" in line for line in told_of) == 1
+
+
 def test_colours_are_pytests(pytester, suite, go, monkeypatch):
     for name in ("NO_COLOR", "FORCE_COLOR", "PY_COLORS"):
         monkeypatch.delenv(name, raising=False)
