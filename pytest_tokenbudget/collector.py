@@ -100,9 +100,10 @@ class Collector:
 
             manager.register(Progress(), "pytest_tokenbudget_progress")
         if self.config.getoption("htmlpath", None):
-            from pytest_tokenbudget.html_columns import HtmlColumns  # noqa: PLC0415 - only where there is a page
+            from pytest_tokenbudget.html_columns import HtmlColumns, fits  # noqa: PLC0415 - only where there is a page
 
-            manager.register(HtmlColumns(), "pytest_tokenbudget_html_columns")
+            if fits():
+                manager.register(HtmlColumns(), "pytest_tokenbudget_html_columns")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's record off its teardown report."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,19 @@ if TYPE_CHECKING:
 
 PLACE = 3
 """Behind pytest-html's own result, test and duration."""
+
+
+FIRST_VERSION = (4, 1)
+"""From here on pytest-html makes a test's rows when all of the test is over, and its figures are known."""
+
+
+def fits() -> bool:
+    """Whether the pytest-html that is installed can be given columns."""
+    try:
+        major, minor, *_ = version("pytest-html").split(".")
+        return (int(major), int(minor)) >= FIRST_VERSION
+    except (PackageNotFoundError, ValueError):
+        return False
 
 
 class HtmlColumns:
