@@ -8,7 +8,6 @@ import re
 import stat
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, InvalidOperation, Overflow
-from json.encoder import encode_basestring
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
 SCHEMA = "pytest-tokenbudget/baseline/1"
 MAX_BYTES = 64 * 1024 * 1024
 """A baseline of 300,000 tests is smaller; a larger file is another file."""
+
+_LARGE = 256 * 1024
+"""From this size on the file is worth the patterns that read what is written as we write it: of 1,000 tests or so."""
 
 MAX_COUNT = 10**15
 """No test uses more tokens of one model; a larger number is a typing error."""
@@ -65,21 +67,10 @@ def load(path: Path) -> Baseline:
 
 
 def dump(baseline: Baseline) -> str:
-    """The file's text: what ``json.dumps(..., indent=2, sort_keys=True)`` makes, in a third of its time.
+    """The file's text."""
+    from pytest_tokenbudget.baseline_text import write  # noqa: PLC0415 - most runs write none
 
-    One figure per line, sorted, and ``requests``, which seldom changes, last: git needs one unchanged line between
-    two changes to merge them, and so neither edits of neighbours nor a test added beside an edited one conflict.
-    A test without models takes two lines for the same reason.
-    """
-    if not baseline.tests:
-        return f'{{\n  "schema": "{SCHEMA}",\n  "tests": {{}}\n}}\n'
-    tests = ",\n".join(
-        f"    {encode_basestring(nodeid)}: {{{_dump_models(baseline.tests[nodeid])}\n    }}"
-        for nodeid in sorted(baseline.tests)
-    )
-    text = f'{{\n  "schema": "{SCHEMA}",\n  "tests": {{\n{tests}\n  }}\n}}\n'
-    # A file name that is no UTF-8 reaches a test's id as lone surrogates, which JSON can only write as escapes.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return write(SCHEMA, baseline.tests)
 
 
 def save(path: Path, baseline: Baseline) -> None:
@@ -238,16 +229,6 @@ def _cost(models: Mapping[str, ModelTokens], price: Price) -> Decimal | None:
     return Decimal(0) if total is None else total
 
 
-def _dump_models(models: Mapping[str, ModelTokens]) -> str:
-    return ",".join(
-        f"\n      {encode_basestring(model)}: {{\n"
-        f'        "cache_write": {used.cache_write},\n        "cached": {used.cached},\n'
-        f'        "input": {used.input},\n        "output": {used.output},\n'
-        f'        "requests": {used.requests}\n      }}'
-        for model, used in sorted(models.items())
-    )
-
-
 def _write(path: Path, baseline: Baseline) -> None:
     try:
         for nodeid, models in baseline.tests.items():
@@ -291,11 +272,19 @@ def _parse(data: bytes) -> Baseline:
         raise _Fault(f"is not UTF-8 (byte {error.start + 1})") from None
     if not text.strip():
         raise _Fault("is empty")
+    if len(data) >= _LARGE and (tests := _read_plain(text)) is not None:
+        return Baseline(tests=tests)
     try:
         document = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError, _Fault) as error:
         raise _Fault(_syntax(data, text, error)) from None
     return Baseline(tests=_tests(document))
+
+
+def _read_plain(text: str) -> dict[str, dict[str, ModelTokens]] | None:
+    from pytest_tokenbudget.baseline_text import read  # noqa: PLC0415 - for large baselines alone
+
+    return read(SCHEMA, text)
 
 
 def _syntax(data: bytes, text: str, error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -90,10 +91,11 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
         tolerance=_option("--tolerance", tolerance, parse_tolerance),
         total_max_cost=_option("--total-max-cost", total_max_cost, parse_usd),
         total_max_tokens=_option("--total-max-tokens", total_max_tokens, parse_count),
-        baseline=None if baseline is None else baselines.load(Path(baseline)),
     )
     overrides = _overrides(prices)
     with _no_collection():
+        if baseline is not None:
+            gate = replace(gate, baseline=baselines.load(Path(baseline)))
         paths, said = _each_once(reports)
         loaded = [(str(path), load(path)) for path in paths]
         day = newest_prices(loaded)["date"]

@@ -7,13 +7,13 @@ values. Whatever differs by one character from what ``document`` writes is no pl
 
 from __future__ import annotations
 
-import json
 import re
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, get_args
 
 from pytest_tokenbudget.budget import Verdict
+from pytest_tokenbudget.patterns import COUNT, TEXT, NotPlain, pattern_of, unquote
 from pytest_tokenbudget.record import BaselineResult, BaselineStatus, ModelTokens, Outcome, UsageRecord
 from pytest_tokenbudget.report import templates
 from pytest_tokenbudget.report.document import usage_of
@@ -33,42 +33,33 @@ def _object_of(each: str) -> str:
     return rf"\{{(?:{each}(?:, {each})*)?\}}"
 
 
-def _pattern(template: Callable[..., str], *values: str) -> str:
-    """The pattern of what a template writes, given that of each of its values."""
-    first, *literals = map(re.escape, template(*["\0"] * len(values)).split("\0"))
-    return first + "".join(value + literal for value, literal in zip(values, literals, strict=True))
-
-
-_COUNT = "(?:0|[1-9][0-9]{0,14})"
 _USD = r'(?:null|"(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,50})?")'
-# Nothing in a text is looked at twice, however many lines there are.
-_TEXT = r'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
 _PART = '"(%s)": (%s)'
-_PARTS = _object_of(_PART % (f"?:{_one_of(Role)}", f"?:{_COUNT}"))
-_MODELS = _object_of(_pattern(templates.entry_model, _TEXT, *[_COUNT] * 5))
-_ENTRY = _pattern(
-    templates.entry_object, f"({_one_of(BaselineStatus)})", f"(null|{_COUNT})", f"({_USD})", f"(null|{_MODELS})"
+_PARTS = _object_of(_PART % (f"?:{_one_of(Role)}", f"?:{COUNT}"))
+_MODELS = _object_of(pattern_of(templates.entry_model, TEXT, *[COUNT] * 5))
+_ENTRY = pattern_of(
+    templates.entry_object, f"({_one_of(BaselineStatus)})", f"(null|{COUNT})", f"({_USD})", f"(null|{_MODELS})"
 )
-_FIGURES = _pattern(templates.figures, *[_COUNT] * 6, _USD)
-_USAGE = _pattern(templates.usage_object, _COUNT, _FIGURES, _USD, f"({_COUNT})", _COUNT, _COUNT, r"\[[^]]*\]")
+_FIGURES = pattern_of(templates.figures, *[COUNT] * 6, _USD)
+_USAGE = pattern_of(templates.usage_object, COUNT, _FIGURES, _USD, f"({COUNT})", COUNT, COUNT, r"\[[^]]*\]")
 
 _take_test = re.compile(
-    _pattern(
+    pattern_of(
         templates.test_row,
-        *(f"({_TEXT})", f"({_one_of(Outcome)})", f"({_one_of(Verdict)})", r"(null|\{[^{}]*\})", r"\[\]"),
+        *(f"({TEXT})", f"({_one_of(Outcome)})", f"({_one_of(Verdict)})", r"(null|\{[^{}]*\})", r"\[\]"),
         *(f"(?:null|{_ENTRY})", f"({_USAGE})", "(.*)"),
     )
 ).fullmatch
 _take_call = re.compile(
-    _pattern(
+    pattern_of(
         templates.call_row,
-        *(f"({_TEXT})", f"({_TEXT})", f"({_TEXT})", f"({_one_of(Source)})", "(true|false)", f"(null|{_TEXT})"),
-        *(f"(?P<figures>{_pattern(templates.figures, *[f'({_COUNT})'] * 6, f'({_USD})')})", f"(null|{_PARTS})"),
+        *(f"({TEXT})", f"({TEXT})", f"({TEXT})", f"({_one_of(Source)})", "(true|false)", f"(null|{TEXT})"),
+        *(f"(?P<figures>{pattern_of(templates.figures, *[f'({COUNT})'] * 6, f'({_USD})')})", f"(null|{_PARTS})"),
     )
     + r"(?:, (?=\{)|\Z)"
 ).match
-_take_models = re.compile(_pattern(templates.entry_model, f"({_TEXT})", *[f"({_COUNT})"] * 5)).findall
-_take_parts = re.compile(_PART % (_one_of(Role), _COUNT)).findall
+_take_models = re.compile(pattern_of(templates.entry_model, f"({TEXT})", *[f"({COUNT})"] * 5)).findall
+_take_parts = re.compile(_PART % (_one_of(Role), COUNT)).findall
 
 # The figures of one test stand in its line several times: as objects they need be there once.
 _count = lru_cache(maxsize=4096)(int)
@@ -88,7 +79,7 @@ def read_plain_test(line: str, budget_of: Callable[[str], Budget]) -> UsageRecor
     status, tokens, cost, models = entry
     try:
         return UsageRecord(
-            nodeid=_text(nodeid),
+            nodeid=unquote(nodeid),
             outcome=outcome,  # type: ignore[arg-type]
             verdict=verdict,  # type: ignore[arg-type]
             calls=_calls(rows, usage, hits),
@@ -96,12 +87,8 @@ def read_plain_test(line: str, budget_of: Callable[[str], Budget]) -> UsageRecor
             budget=None if budget == "null" else budget_of(budget),
             baseline=None if status is None else _baseline(status, tokens, cost, models),
         )
-    except _NotPlain:
+    except NotPlain:
         return None
-
-
-class _NotPlain(Exception):  # noqa: N818 - an inner signal
-    """It has to be read the careful way."""
 
 
 def _calls(rows: str, usage: str, hits: str) -> tuple[ModelCall, ...]:
@@ -112,12 +99,12 @@ def _calls(rows: str, usage: str, hits: str) -> tuple[ModelCall, ...]:
     while position < len(rows):
         found = _take_call(rows, position)
         if found is None:
-            raise _NotPlain
+            raise NotPlain
         calls.append(_call(found))
         figures = found["figures"]
         position = found.end()
     if usage != usage_of(calls, _count(hits), figures):
-        raise _NotPlain
+        raise NotPlain
     return tuple(calls)
 
 
@@ -132,7 +119,7 @@ def _call(found: re.Match[str]) -> ModelCall:
         reasoning_tokens=_count(reasoning),
     )
     if _count(total) != usage.total_tokens:
-        raise _NotPlain
+        raise NotPlain
     return ModelCall(
         model=_name(model),
         provider=_name(provider),
@@ -141,7 +128,7 @@ def _call(found: re.Match[str]) -> ModelCall:
         cost=_usd(cost),
         source=source,  # type: ignore[arg-type]
         replayed=replayed == "true",
-        request_id=None if request_id == "null" else _text(request_id),
+        request_id=None if request_id == "null" else unquote(request_id),
         parts=None if parts == "null" else _parts(parts),
     )
 
@@ -159,7 +146,7 @@ def _parts(text: str) -> dict[str, int]:
     found = _take_parts(text)
     parts = {role: _count(tokens) for role, tokens in found}
     if len(parts) < len(found):
-        raise _NotPlain
+        raise NotPlain
     return parts
 
 
@@ -167,7 +154,7 @@ def _models(text: str) -> dict[str, ModelTokens]:
     found = _take_models(text)
     models = {_name(name): ModelTokens(*map(_count, counts)) for name, *counts in found}
     if len(models) < len(found):
-        raise _NotPlain
+        raise NotPlain
     return models
 
 
@@ -176,15 +163,5 @@ def _usd(text: str) -> Decimal | None:
     return None if text == "null" else Decimal(text[1:-1])
 
 
-def _text(quoted: str) -> str:
-    if "\\" not in quoted:
-        return quoted[1:-1]
-    try:
-        text: str = json.loads(quoted)
-    except ValueError:
-        raise _NotPlain from None
-    return text
-
-
-_name = lru_cache(maxsize=1024)(_text)
+_name = lru_cache(maxsize=1024)(unquote)
 """For what many calls have in common."""

@@ -9,10 +9,11 @@ import threading
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_tokenbudget import baseline as module
+from pytest_tokenbudget import baseline_text
 from pytest_tokenbudget.baseline import SCHEMA, Baseline, compare, dump, load, merge, save, stale, update, violations
 from pytest_tokenbudget.budget import Violation
 from pytest_tokenbudget.errors import ConfigurationError
@@ -496,6 +497,78 @@ def test_load_is_the_inverse_of_dump(tmp_path_factory, tests):
     if all(tests.values()):
         text = json.dumps(json.loads(path.read_bytes()), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         assert path.read_bytes() == text.encode("utf-8", "backslashreplace")
+
+
+def read_with(path, *, large):
+    before, module._LARGE = module._LARGE, large
+    try:
+        return load(path)
+    except ConfigurationError as error:
+        return str(error)
+    finally:
+        module._LARGE = before
+
+
+PIECES = [
+    "",
+    " ",
+    "0",
+    "1",
+    "-",
+    '"',
+    "{",
+    "}",
+    ",",
+    "\\",
+    "\\u0041",
+    "\n",
+    "\r",
+    "é",
+    "\x7f",
+    '"input": 1',
+    "    },\n",
+]
+
+
+@settings(deadline=None, max_examples=150)
+@given(tests=suites, data=st.data())
+def test_a_large_file_is_read_as_a_small_one(tmp_path_factory, tests, data):
+    text = dump(Baseline(tests=tests))
+    for _ in range(data.draw(st.integers(0, 2))):
+        begin = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(begin, min(len(text), begin + 3)))
+        piece = data.draw(st.sampled_from(PIECES) | st.just(text[begin : begin + 40]))
+        text = text[:begin] + piece + text[end:]
+    path = tmp_path_factory.getbasetemp() / "edited.json"
+    path.write_text(text, "utf-8", newline="")
+    assert read_with(path, large=0) == read_with(path, large=10**9)
+
+
+@given(tests=suites)
+def test_what_was_written_is_read_the_short_way(tests):
+    assert not tests or baseline_text.read(SCHEMA, dump(Baseline(tests=tests))) == tests
+
+
+@pytest.mark.parametrize("edit", [
+    ('"input": 9', '"input": 09'),
+    ('"input": 9', '"input": -9'),
+    ('"input": 9', '"input": 9.0'),
+    ('"input": 9', '"input": true'),
+    ('"input": 9', '"input": 1000000000000001'),
+    ('"cached": 0', '"cached": 10'),
+    ('"b.py::t"', '"a.py::t"'),
+    ('"z"', '"a"'),
+    ('"z"', r'"\z"'),
+    ("    },\n", "    }\n"),
+    ("\n    }\n  }", "\n    },\n  }"),
+    ("baseline/1", "baseline/2"),
+])  # fmt: skip
+def test_an_edited_file_is_refused_however_large(path, edit):
+    text = dump(Baseline(tests={"b.py::t": {"z": ONE, "a": ONE}, "a.py::t": {"m": ONE}}))
+    path.write_text(text.replace(*edit, 1), "utf-8", newline="")
+    said = read_with(path, large=0)
+    assert isinstance(said, str)
+    assert said == read_with(path, large=10**9)
 
 
 @given(tests=suites, records=suites)
