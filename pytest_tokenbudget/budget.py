@@ -157,9 +157,16 @@ def headrooms(tally: Tally, budget: Budget | None) -> tuple[Headroom, ...]:
 
 
 def find_headroom(tally: Tally, budget: Budget | None) -> Headroom | None:
-    """The limit that a test or block is nearest to, or furthest above; ``None`` where no limit leaves any room."""
+    """The limit that a test or block is nearest to, or furthest above; ``None`` where no limit leaves any room.
+
+    A number of requests is meant to be reached. Beside other limits it tells nothing of the room that is left, until it
+    is exceeded.
+    """
     found = headrooms(tally, budget)
-    return max(found, key=lambda each: _EXACT.divide(Decimal(each.used), Decimal(each.allowed)), default=None)
+    telling = [each for each in found if each.limit != "max_requests" or each.used > each.allowed]
+    return max(
+        telling or found, key=lambda each: _EXACT.divide(Decimal(each.used), Decimal(each.allowed)), default=None
+    )
 
 
 def judge(tally: Tally, budget: Budget | None, *, estimates_count: bool = True) -> tuple[Violation, ...]:

@@ -57,6 +57,14 @@ def test_the_nearest_limit_is_the_one_that_counts():
     assert find_headroom(tally, None) is None
 
 
+def test_a_number_of_requests_that_is_reached_hides_no_room():
+    tally = Tally(usage=Usage(requests=2, input_tokens=60, output_tokens=20), known_cost=Decimal("0.0005"))
+    cost = of(Decimal("0.0005"), Decimal("0.001"), "max_cost")
+    assert find_headroom(tally, Budget(max_cost=Decimal("0.001"), max_requests=2)) == cost
+    assert find_headroom(tally, Budget(max_cost=Decimal("0.001"), max_requests=1)) == of(2, 1, "max_requests")
+    assert find_headroom(tally, Budget(max_requests=2)) == of(2, 2, "max_requests")
+
+
 def test_what_was_used_after_the_judgement_is_not_held_against_it():
     calls = tuple(ModelCall(model="m", usage=Usage(input_tokens=tokens)) for tokens in (10, 90))
     record = UsageRecord(nodeid="t", calls=calls, late_calls=1, budget=Budget(max_tokens=100))

@@ -94,6 +94,7 @@ LONGER = chat(SYSTEM, f"{SEA} Consider rivers, rocks and evaporation.", answer=S
 
 RECORDINGS: dict[str, dict[str, list[Exchange] | str]] = {
     "README/joke": {"cassettes/test_jokes/test_joke.yaml": "test_jokes/test_one_joke.yaml"},
+    "guide/recorded": {"cassettes/test_chat/test_sky.yaml": [sky()]},
     "budgets/over": {"cassettes/test_chat/test_two_answers.yaml": [sky(), sea("gpt-4o")]},
     "budgets/closest": {
         "cassettes/test_levels/TestAnswers.test_sky.yaml": [sky()],
