@@ -159,8 +159,8 @@ def headrooms(tally: Tally, budget: Budget | None) -> tuple[Headroom, ...]:
 def find_headroom(tally: Tally, budget: Budget | None) -> Headroom | None:
     """The limit that a test or block is nearest to, or furthest above; ``None`` where no limit leaves any room.
 
-    A number of requests is meant to be reached. Beside other limits it tells nothing of the room that is left, until it
-    is exceeded.
+    A number of requests is meant to be reached. Beside other limits it tells nothing of the room that is left, until
+    it is exceeded.
     """
     found = headrooms(tally, budget)
     telling = [each for each in found if each.limit != "max_requests" or each.used > each.allowed]

@@ -119,13 +119,12 @@ def _bar(split: Mapping[str, int], cached: int, longest: int, *, estimated: bool
     def label(name: str, tokens: int) -> str:
         return f"{name} {format_count(tokens, estimated=estimated)}"
 
+    known = [(kind, tokens) for kind, tokens in split.items() if tokens]
     pieces, start, passed = [], 0, 0
-    for kind, tokens in split.items():
-        if not tokens:
-            continue
+    for after, (kind, tokens) in zip(reversed(range(len(known))), known, strict=True):
         passed += tokens
-        # From the sum, so that what is rounded does not add up.
-        end = max(start + 1, share(passed, longest))
+        # From the sum, so that what is rounded does not add up; each can be seen, and leaves room for those after it.
+        end = min(max(start + 1, share(passed, longest)), FULL - after)
         pieces.append(Piece(kind, label("other input" if kind == "other" else kind, tokens), start, end - start))
         start = end
     below = None

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from pytest_tokenbudget.report.bars import sum_bar
@@ -56,41 +57,38 @@ def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()
     parts: tuple[UsageRecord | SharedRecord, ...] = (*summary.tests, *summary.shared)
     changes = [(record, change) for record in summary.tests if (change := Change.upwards(record)) is not None]
     changes.sort(key=lambda each: each[1].relative, reverse=True)
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            style=Markup(style),  # noqa: S704 - our own file
-            script=Markup(script),  # noqa: S704 - likewise
-            style_hash=_digest(style),
-            script_hash=_digest(script),
-            version=summary.plugin_version,
-            created=summary.created,
-            used=total.usage.requests > 0 or total.usage.cache_hits > 0,
-            fails=any(each.grave for each in found) or bool(summary.run_violations) or not summary.complete,
-            total=figures_of(total),
-            least=format_usd(total.known_cost, estimated=total.usage.estimated_requests > 0)
-            if total.cost is None and total.known_cost
-            else "",
-            unmeasured=total.usage.unmeasured_requests,
-            facts=[fact for fact in cost_facts(summary, total) if fact.label != "total"],
-            verdicts=verdict_facts(summary, total),
-            findings=found[::-1],  # what fails the run first: a page is read from its top
-            dearer=[(record.nodeid, describe_change(change)) for record, change in changes[:MOST]],
-            dearer_count=len(changes),
-            went=sum_bar(call for part in parts for call in part.calls),
-            models=view_models(summary.models, total),
-            elsewhere=view_elsewhere(elsewhere, total),
-            tests=list(map(view_test, listed)),
-            shown=SHOWN,
-            fixtures=[view_fixture(record) for record in summary.shared],
-            columns=COLUMNS,
-            most=MOST,
-        )
+    return _template().render(
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - likewise
+        style_hash=_digest(style),
+        script_hash=_digest(script),
+        version=summary.plugin_version,
+        created=summary.created,
+        used=total.usage.requests > 0 or total.usage.cache_hits > 0,
+        broken=any(each.grave for each in found) or bool(summary.run_violations) or not summary.complete,
+        total=figures_of(total),
+        least=format_usd(total.known_cost, estimated=total.usage.estimated_requests > 0)
+        if total.cost is None and total.known_cost
+        else "",
+        unmeasured=total.usage.unmeasured_requests,
+        facts=[fact for fact in cost_facts(summary, total) if fact.label != "total"],
+        verdicts=verdict_facts(summary, total),
+        findings=found[::-1],  # what fails the run first: a page is read from its top
+        dearer=[(record.nodeid, describe_change(change)) for record, change in changes[:MOST]],
+        dearer_count=len(changes),
+        went=sum_bar(call for part in parts for call in part.calls),
+        models=view_models(summary.models, total),
+        elsewhere=view_elsewhere(elsewhere, total),
+        tests=list(map(view_test, listed)),
+        shown=SHOWN,
+        fixtures=[view_fixture(record) for record in summary.shared],
+        columns=COLUMNS,
+        most=MOST,
     )
 
 
-def _environment() -> Environment:
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("pytest_tokenbudget.report", "page"),
         autoescape=True,
@@ -100,7 +98,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(shown=printable, count=format_count, one_line=_one_line, named=_named)
     environment.globals.update(plural=plural)
-    return environment
+    return environment.get_template("page.html")
 
 
 def _named(nodeid: str) -> Markup:

@@ -35,7 +35,7 @@ def test_it_answers_what_the_suite_costs_what_got_dearer_and_what_to_do_in_that_
     page = show(varied())
     # 0.0035 + 0.00175 + 0.000024 + 0.000605 + 0.0000045 + 0.00000014, and one request that nobody measured
     assert "at least ~$0.00588 is what the suite costs" in page.inner_text(".tiles")
-    assert page.title() == "Token budget: unknown, fails"
+    assert page.title() == "Token budget: unknown, does not hold"
     headings = page.locator("h2").all_inner_texts()
     assert headings == [
         "Where the tokens went", "What got dearer, and why", "What to do", "By model",

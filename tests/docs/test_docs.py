@@ -102,7 +102,7 @@ def test_every_file_of_an_example_names_its_path(tmp_path):
 )
 def test_links_lead_somewhere(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'\bsrc(?:set)?="([^"]+)"', text)
     for link in links:
         if re.match(r"[a-z]+:", link):
             assert link.startswith("https://"), link

@@ -13,7 +13,9 @@ from pytest_tokenbudget.usage import ModelCall, Usage
 
 PRICES = {"source": "genai-prices", "version": "0.1.3", "date": "2026-11-18", "overrides": []}
 
-names = st.text(max_size=12) | st.sampled_from(["\ud800", '"}', "\n", "| `x` |", "<!-- -->", "total"])
+names = st.text(max_size=12) | st.sampled_from(
+    ["\ud800", '"}', "\n", "| `x` |", "<!-- -->", "</script>", '"><b>', "total"]
+)
 counts = st.integers(0, 10**9)
 money = st.decimals(0, 1000, places=12).map(lambda amount: Decimal(format(amount.normalize(), "f")))
 usages = st.builds(

@@ -1,0 +1,112 @@
+"""The HTML report without a browser: bars are drawn to scale, and whatever others wrote, the page has no other elements."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from report_samples import call, summarise, varied
+from report_strategies import calls, summaries
+
+from pytest_tokenbudget.record import UsageRecord
+from pytest_tokenbudget.report.bars import FULL, KINDS, call_bar, limit_bar, sum_bar
+from pytest_tokenbudget.report.html import SHOWN, render_html
+
+
+class Page(HTMLParser):
+    """The elements of a page, what runs or loads in it, and how many tests it lists."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.tests, self.kept = set(), set(), 0, []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attributes}
+        self.tests += tag == "tr" and any(name == "data-words" for name, _ in attributes)
+        self.kept.append(tag == "script" and dict(attributes).get("type") == "text/html")
+
+    def handle_data(self, data):
+        # What a script makes elements of, when somebody asks for it.
+        if self.kept and self.kept.pop():
+            inner = Page(data)
+            self.tags |= inner.tags
+            self.attributes |= inner.attributes
+            self.tests += inner.tests
+
+
+OWN = Page(render_html(varied()))
+
+
+@settings(deadline=None, max_examples=50)
+@given(summaries())
+def test_whatever_is_in_a_run_the_page_holds_it_as_text(summary):
+    html = render_html(summary)
+    html.encode("utf-8")
+    page = Page(html)
+    assert page.tests == len(summary.tests)
+    assert page.tags <= OWN.tags
+    assert page.attributes <= OWN.attributes
+    assert html.count("<script") == (3 if summary.tests else 1)
+
+
+def test_the_page_names_no_other_place():
+    html = render_html(varied())
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+@given(calls, st.integers(1, 10**10))
+def test_a_bar_shows_each_kind_and_none_twice(each, more):
+    bar = call_bar(each, longest=each.usage.total_tokens + more if each.usage else more)
+    if each.usage is None:
+        assert bar is None
+        return
+    shown = [piece.kind for piece in bar.pieces]
+    assert shown == [kind for kind in KINDS if kind in shown]
+    assert all(piece.width >= 1 for piece in bar.pieces)
+    end = 0
+    for piece in bar.pieces:
+        assert piece.start == end
+        end += piece.width
+    assert end <= FULL
+    assert (bar.cached is None) == (each.usage.cached_input_tokens == 0)
+
+
+def test_tokens_that_are_few_beside_the_others_are_seen():
+    (bar,) = [sum_bar([call(10**9, 2, None, reasoning=1, parts={"system": 1, "user": 1})])]
+    assert [(piece.kind, piece.width) for piece in bar.pieces] == [
+        ("system", 1), ("user", 1), ("other", 996), ("reasoning", 1), ("output", 1),
+    ]  # fmt: skip
+
+
+def test_no_tokens_make_no_bar():
+    assert sum_bar([]) is None
+    assert sum_bar([call(0, 0, "0")]) is None
+    assert call_bar(call(0, 0, "0"), longest=0).pieces == ()
+
+
+@pytest.mark.parametrize(
+    ("used", "allowed", "expected"),
+    [
+        (0, 10, (0, 1000, False)),
+        (5, 10, (500, 1000, False)),
+        (10, 10, (1000, 1000, False)),
+        (20, 10, (1000, 500, True)),
+    ],
+)
+def test_a_limit_stands_at_the_end_until_it_is_passed(used, allowed, expected):
+    assert limit_bar(used, allowed) == expected
+
+
+def test_what_is_shown_at_once_is_bounded():
+    records = [UsageRecord(nodeid=f"t.py::test_{n}", calls=(call(1, 1, "0.1"),)) for n in range(SHOWN + 7)]
+    html = render_html(summarise(*records))
+    at_once, _, rest = html.partition('id="rest"')
+    assert at_once.count("data-words") == SHOWN
+    assert rest.count("data-words") == 7
