@@ -97,7 +97,7 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
         if baseline is not None:
             gate = replace(gate, baseline=baselines.load(Path(baseline)))
         paths, said = _each_once(reports)
-        loaded = [(str(path), load(path)) for path in paths]
+        loaded = [(str(path), load(path, gate.baseline)) for path in paths]
         day = newest_prices(loaded)["date"]
         # Both sides of the baseline at the prices of the day that the reports name.
         book = PriceBook(overrides, None if day is None else parse_price_date(day))

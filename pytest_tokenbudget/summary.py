@@ -209,8 +209,13 @@ class Summary:
     @cached_property
     def costliest(self) -> tuple[UsageRecord, ...]:
         """The tests that called a model or its cache: by known cost, then tokens, then node id."""
-        used = [record for record in self.tests if record.calls or record.cache_hits]
-        return tuple(sorted(used, key=_dearness))
+        used = sorted(
+            (record for record in self.tests if record.calls or record.cache_hits), key=attrgetter("nodeid")
+        )
+        # One order after the other: keys of all three at once are a tuple and two numbers more for each test.
+        used.sort(key=_tokens, reverse=True)
+        used.sort(key=_known_cost, reverse=True)
+        return tuple(used)
 
     @property
     def drift(self) -> tuple[Note, ...]:
@@ -329,10 +334,12 @@ def _worth_listing(record: UsageRecord) -> bool:
     )
 
 
-def _dearness(record: UsageRecord) -> tuple[Decimal, int, str]:
-    cost = add_usd([call.cost for call in record.calls if call.cost is not None])
-    tokens = sum([call.usage.total_tokens for call in record.calls if call.usage is not None])
-    return cost.copy_negate(), -tokens, record.nodeid
+def _known_cost(record: UsageRecord) -> Decimal:
+    return add_usd([call.cost for call in record.calls if call.cost is not None])
+
+
+def _tokens(record: UsageRecord) -> int:
+    return sum([call.usage.total_tokens for call in record.calls if call.usage is not None])
 
 
 def _join(records: Iterable[SharedRecord]) -> tuple[SharedRecord, ...]:

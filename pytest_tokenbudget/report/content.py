@@ -50,12 +50,11 @@ def summary_of(data: Any, rows: Iterable[object] | None = None) -> Summary:
     if not _INSTANT.fullmatch(created):
         raise Fault(f"created = {show(created)}, where a time such as 2026-11-22T10:00:00Z is expected")
     notes = _notes(data)
-    tests = tuple(
-        _with_notes(test if isinstance(test, UsageRecord) else test_of(test), notes)
-        for test in (as_array(data["tests"], "tests") if rows is None else rows)
-    )
+    noted = {nodeid for each in notes.values() for nodeid in each}
+    records = map(_record, as_array(data["tests"], "tests") if rows is None else rows)
+    tests = tuple(_with_notes(each, notes) if each.nodeid in noted else each for each in records)
     check_once("tests", [test.nodeid for test in tests])
-    if unlisted := sorted({nodeid for each in notes.values() for nodeid in each} - {test.nodeid for test in tests}):
+    if unlisted := sorted(noted.difference(test.nodeid for test in tests)):
         raise Fault(f"has notes on the test {show(unlisted[0])}, which it does not list")
     shared = tuple(shared_of(each) for each in as_array(data["shared"], "shared"))
     check_once("shared", [f"{each.fixture} ({each.scope})" for each in shared])
@@ -97,9 +96,12 @@ def _notes(data: dict[str, Any]) -> dict[str, dict[str, tuple[str, ...]]]:
     return notes
 
 
+def _record(row: object) -> UsageRecord:
+    return row if isinstance(row, UsageRecord) else test_of(row)
+
+
 def _with_notes(record: UsageRecord, notes: dict[str, dict[str, tuple[str, ...]]]) -> UsageRecord:
-    said = {name: messages for name, of_tests in notes.items() if (messages := of_tests.get(record.nodeid))}
-    return replace(record, **said) if said else record  # type: ignore[arg-type]
+    return replace(record, **{name: of_tests.get(record.nodeid, ()) for name, of_tests in notes.items()})  # type: ignore[arg-type]
 
 
 def _baseline(data: Any) -> BaselineSummary:

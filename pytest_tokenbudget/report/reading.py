@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.budget import Budget
+    from pytest_tokenbudget.report.rows import Entries
     from pytest_tokenbudget.summary import Summary
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -32,15 +34,22 @@ MAX_BYTES = 256 * 1024 * 1024
 _BEGIN, _END = b' "tests": [\n', b" ],\n"
 
 
-def load(path: Path) -> Summary:
+def load(path: Path, baseline: Baseline | None = None) -> Summary:
     """Read a JSON report.
+
+    Args:
+        path: its file.
+        baseline: what its tests will be held against. Where a test was held against the same entry, that one object
+            serves both: of many tests they are a quarter of what is in memory.
 
     Raises:
         ConfigurationError: it is missing, broken, of another or a newer schema, or contradicts itself; one line with
             the path and the reason.
     """
     try:
-        return _read_by_lines(path) or summary_of(parse(read_regular(path, max_bytes=MAX_BYTES)))
+        return _read_by_lines(path, {} if baseline is None else baseline.tests) or summary_of(
+            parse(read_regular(path, max_bytes=MAX_BYTES))
+        )
     except Fault as fault:
         raise ConfigurationError(f"report {printable(str(path))}: {printable(str(fault))}") from None
 
@@ -57,7 +66,7 @@ def from_json(text: str) -> Summary:
         raise ConfigurationError(f"the report {printable(str(fault))}") from None
 
 
-def _read_by_lines(path: Path) -> Summary | None:
+def _read_by_lines(path: Path, entries: Entries) -> Summary | None:
     """Read a report as it is written, with a line for each test, of which only one is in memory at a time.
 
     Returns:
@@ -72,7 +81,7 @@ def _read_by_lines(path: Path) -> Summary | None:
             if begin is None:
                 return None
             file.seek(begin)
-            return summary_of(parse(frame), _rows(file))
+            return summary_of(parse(frame), _rows(file, entries))
     except (OSError, ValueError, Fault):
         return None
 
@@ -94,13 +103,13 @@ def _frame(file: BinaryIO) -> tuple[bytes, int | None]:
     return b"".join(lines), begin
 
 
-def _rows(file: BinaryIO) -> Iterator[object]:
+def _rows(file: BinaryIO, entries: Entries) -> Iterator[object]:
     """Each test's record, or, where it is no plain one, what its line holds."""
     more = True
     while more and (line := file.readline()):
         more = line.endswith(b",\n")
         row = line[: -2 if more else -1].decode().removeprefix("  ")
-        yield read_plain_test(row, _plain_budget) or parse(row.encode())
+        yield read_plain_test(row, _plain_budget, entries) or parse(row.encode())
     if more or file.readline() != _END:
         raise Fault("is cut short")
 

@@ -20,9 +20,11 @@ from pytest_tokenbudget.report.document import usage_of
 from pytest_tokenbudget.usage import ModelCall, Role, Source, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pytest_tokenbudget.budget import Budget
+
+    Entries = Mapping[str, Mapping[str, ModelTokens]]
 
 
 def _one_of(words: Any) -> str:
@@ -65,27 +67,36 @@ _take_parts = re.compile(_PART % (_one_of(Role), COUNT)).findall
 _count = lru_cache(maxsize=4096)(int)
 
 
-def read_plain_test(line: str, budget_of: Callable[[str], Budget]) -> UsageRecord | None:
+def read_plain_test(line: str, budget_of: Callable[[str], Budget], entries: Entries) -> UsageRecord | None:
     """The record that a line holds; ``None`` where it is no plain one.
 
     Args:
         line: one test, without the comma behind it.
         budget_of: reads the JSON text of a budget.
+        entries: see ``reading.load``.
     """
     found = _take_test(line)
     if found is None:
         return None
-    nodeid, outcome, verdict, budget, *entry, usage, hits, rows = found.groups()
+    quoted, outcome, verdict, budget, *entry, usage, hits, rows = found.groups()
     status, tokens, cost, models = entry
     try:
+        nodeid = unquote(quoted)
         return UsageRecord(
-            nodeid=unquote(nodeid),
+            nodeid=nodeid,
             outcome=outcome,  # type: ignore[arg-type]
             verdict=verdict,  # type: ignore[arg-type]
             calls=_calls(rows, usage, hits),
             cache_hits=_count(hits),
             budget=None if budget == "null" else budget_of(budget),
-            baseline=None if status is None else _baseline(status, tokens, cost, models),
+            baseline=None
+            if status is None
+            else BaselineResult(
+                status=status,  # type: ignore[arg-type]
+                tokens=None if tokens == "null" else _count(tokens),
+                cost=_usd(cost),
+                models=None if models == "null" else _models(models, entries.get(nodeid)),
+            ),
         )
     except NotPlain:
         return None
@@ -133,15 +144,6 @@ def _call(found: re.Match[str]) -> ModelCall:
     )
 
 
-def _baseline(status: str, tokens: str, cost: str, models: str) -> BaselineResult:
-    return BaselineResult(
-        status=status,  # type: ignore[arg-type]
-        tokens=None if tokens == "null" else _count(tokens),
-        cost=_usd(cost),
-        models=None if models == "null" else _models(models),
-    )
-
-
 def _parts(text: str) -> dict[str, int]:
     found = _take_parts(text)
     parts = {role: _count(tokens) for role, tokens in found}
@@ -150,12 +152,12 @@ def _parts(text: str) -> dict[str, int]:
     return parts
 
 
-def _models(text: str) -> dict[str, ModelTokens]:
+def _models(text: str, known: Mapping[str, ModelTokens] | None) -> Mapping[str, ModelTokens]:
     found = _take_models(text)
     models = {_name(name): ModelTokens(*map(_count, counts)) for name, *counts in found}
     if len(models) < len(found):
         raise NotPlain
-    return models
+    return models if known is None or known != models else known
 
 
 @lru_cache(maxsize=4096)

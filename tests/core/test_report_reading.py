@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_strategies import summaries
 
+from pytest_tokenbudget.baseline import Baseline
 from pytest_tokenbudget.budget import Budget, Violation
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.record import BaselineResult, ModelTokens
@@ -239,6 +240,19 @@ def test_a_large_report_is_never_in_memory_as_a_whole(tmp_path):
         tracemalloc.stop()
     assert len(summary.tests) == 2000
     assert most - kept < path.stat().st_size / 4
+
+
+def test_an_entry_that_both_remember_is_in_memory_once(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text(to_json(from_json(json.dumps(changed("tests", 0, "violations", value=[])))))
+    (test,) = load(path).tests
+    assert test.baseline is not None
+    same = Baseline(tests={test.nodeid: dict(test.baseline.models)})
+    other = Baseline(tests={test.nodeid: {"gpt-4o": ModelTokens(requests=2)}})
+    for baseline, shared in ((same, True), (other, False), (Baseline(), False)):
+        (read,) = load(path, baseline).tests
+        assert read == test
+        assert (read.baseline.models is baseline.tests.get(test.nodeid)) == shared
 
 
 TEST = ("tests", 0)
