@@ -198,10 +198,15 @@ class Collector:
             return
         if self.delivery.shows_summary:
             self.delivery.show(terminalreporter, self._summary)
-        elif lines := [*self._spent(), *self._verdicts()]:
+            return
+        spent, verdicts = self._spent(), self._verdicts()
+        if spent or verdicts:
             terminalreporter.write_sep("=", "token budget")
-            for line in lines:
+            for line in spent:
                 terminalreporter.write_line(line)
+            fails = self.settings.enforcement != "warn" or self._late_failures() or self._refusals()
+            for line in verdicts:
+                terminalreporter.write_line(line, red=bool(fails), yellow=not fails)
 
     def take_shared(self, records: list[SharedRecord]) -> None:
         """Take what shared fixtures, and code outside of any test, have used."""

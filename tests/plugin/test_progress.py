@@ -191,6 +191,14 @@ def test_colours_are_pytests(pytester, suite, go, monkeypatch):
     assert "\x1b" not in go(*args).stdout.str()
 
 
+@pytest.mark.parametrize(("budgets", "colour"), [("enforce", "31"), ("warn", "33")])
+def test_without_a_report_what_fails_the_run_is_red(suite, go, monkeypatch, budgets, colour):
+    for name in ("NO_COLOR", "FORCE_COLOR", "PY_COLORS"):
+        monkeypatch.delenv(name, raising=False)
+    result = go("--token-total-max-tokens=1", f"--token-budget={budgets}", "-k", "passes", "--color=yes")
+    assert f"\x1b[{colour}mthe run: tokens  18" in result.stdout.str()
+
+
 def test_very_verbose_shows_every_call_and_where_its_input_went(suite, go):
     result = go("--token-report", "-vv", "-k", "passes")
     (line,) = [line for line in result.outlines if line.strip().startswith("1. small:")]
