@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING
 from pytest_tokenbudget.errors import UnmeasuredUsageError
 
 if TYPE_CHECKING:
-    from pytest_tokenbudget.record import ModelTokens
     from pytest_tokenbudget.usage import Usage
 
 _MILLION = 1_000_000
-_DIGITS_OF_A_MILLION = 6
 
 # Wide enough for any product of a count and a rate, so that nothing is ever rounded here. A context of our own:
 # code under test may have set the thread's to six digits, or to trap what is harmless.
-_EXACT = Context(prec=100, rounding=ROUND_HALF_EVEN)
+EXACT = Context(prec=100, rounding=ROUND_HALF_EVEN)
 
-_MOST_UNITS = 10**60
-"""Of a rate, so that the product with any count stays within the digits of the context."""
 _TEN = Decimal(10)
 
 
@@ -96,49 +92,6 @@ class Rates:
         """The other list's rates, and from this one those that are missing there."""
         return other.completed_by(self)
 
-    def flat(self) -> FlatRates | None:
-        """The same for text alone; ``None`` where more than the count of each kind of token decides the price."""
-        full, output = self.input, self.output
-        if full is None or output is None or self.usd_per_request is not None or self.free:
-            return None
-        rates = (full, self.cached_input or full, self.cache_write or full, output)
-        usd = [rate.usd_per_million_tokens.normalize(_EXACT) for rate in rates]
-        exponent = min(int(each.as_tuple().exponent) for each in usd)
-        units = [int(each.scaleb(-exponent, _EXACT)) for each in usd]
-        if any(rate.tiers for rate in rates) or max(units) >= _MOST_UNITS:
-            return None
-        return FlatRates(Decimal(1).scaleb(exponent - _DIGITS_OF_A_MILLION, _EXACT), *units)
-
-
-@dataclass(frozen=True, slots=True)
-class FlatRates:
-    """What each token of text costs, however many there are: a sum of tokens is charged by whole numbers alone.
-
-    A baseline prices every test of a suite: what ``charge`` works out with decimals takes ten times as long.
-
-    Attributes:
-        usd_per_unit: what a unit is worth, a power of ten.
-        fresh: units per token of input that is neither read from the prompt cache nor written to it.
-        cached: units per token that is read from it.
-        cache_write: units per token that is written to it.
-        output: units per generated token.
-    """
-
-    usd_per_unit: Decimal
-    fresh: int
-    cached: int
-    cache_write: int
-    output: int
-
-    def charge(self, tokens: ModelTokens) -> Decimal | None:
-        """What they cost, in exact USD, as ``charge`` has it; ``None`` where their parts exceed the whole."""
-        _, given, cached, written, made = tokens
-        fresh = given - cached - written
-        if fresh < 0:
-            return None
-        units = fresh * self.fresh + cached * self.cached + written * self.cache_write + made * self.output
-        return _canonical(_EXACT.multiply(units, self.usd_per_unit))
-
 
 def charge(usage: Usage, rates: Rates) -> Decimal:
     """What a request of that usage costs, in exact USD.
@@ -158,12 +111,12 @@ def charge(usage: Usage, rates: Rates) -> Decimal:
     lines = [*_input_lines(usage, rates), *_output_lines(usage, rates)]
     requests = max(usage.requests, 1)
     mean_prompt = -(-usage.input_tokens // requests)
-    with localcontext(_EXACT):
+    with localcontext(EXACT):
         total = (rates.usd_per_request or Decimal(0)) * requests
         for tokens, rate in lines:
             if tokens:
                 total += tokens * rate.at(mean_prompt) / _MILLION
-        return _canonical(total)
+        return canonical(total)
 
 
 def _input_lines(usage: Usage, rates: Rates) -> list[tuple[int, Rate]]:
@@ -225,9 +178,9 @@ def _fitting(lines: list[tuple[int, Rate]], usage: Usage) -> list[tuple[int, Rat
     return lines
 
 
-def _canonical(amount: Decimal) -> Decimal:
+def canonical(amount: Decimal) -> Decimal:
     """The same amount without trailing zeros and without an exponent above zero."""
-    trimmed = amount.normalize(_EXACT)
+    trimmed = amount.normalize(EXACT)
     if trimmed < _TEN or int(trimmed.as_tuple().exponent) <= 0:
         return trimmed
-    return trimmed.quantize(Decimal(1), context=_EXACT)
+    return trimmed.quantize(Decimal(1), context=EXACT)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import date
     from decimal import Decimal
 
-    from pytest_tokenbudget.price_rates import FlatRates
+    from pytest_tokenbudget.price_flat import FlatRates
     from pytest_tokenbudget.record import ModelTokens
     from pytest_tokenbudget.usage import ModelCall
 
@@ -150,8 +150,7 @@ class PriceBook:
         try:
             flat = self._flat[key]
         except KeyError:
-            rates = self._rates_of((provider, model, "", ""))
-            flat = self._flat[key] = None if isinstance(rates, str) else rates.flat()
+            flat = self._flat[key] = self._flat_rates(provider, model)
         if flat is not None and (cost := flat.charge(tokens)) is not None:
             return cost
         usage = Usage(
@@ -210,6 +209,12 @@ class PriceBook:
             return charge(usage, rates)
         except MissingRateError as error:
             return f"no price for {error} with {key[1]!r}"
+
+    def _flat_rates(self, provider: str, model: str) -> FlatRates | None:
+        from pytest_tokenbudget.price_flat import flat_rates  # noqa: PLC0415 - most runs have no baseline to price
+
+        rates = self._rates_of((provider, model, "", ""))
+        return None if isinstance(rates, str) else flat_rates(rates)
 
     def _rates_of(self, key: tuple[str, str, str, str]) -> Rates | str:
         """The rates, looked for once, or the reason why there are none."""

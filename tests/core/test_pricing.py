@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pytest_tokenbudget import price_table
 from pytest_tokenbudget.errors import UnmeasuredUsageError, UnpricedModelError
 from pytest_tokenbudget.price_file import load_price_file
+from pytest_tokenbudget.price_flat import flat_rates
 from pytest_tokenbudget.price_rates import Rate, Rates, charge
 from pytest_tokenbudget.pricing import PriceBook
 from pytest_tokenbudget.record import ModelTokens
@@ -604,6 +605,6 @@ any_rates = st.builds(
 @settings(max_examples=300, deadline=None)
 @given(any_rates, model_tokens)
 def test_rates_are_flat_only_where_that_changes_nothing(listed, tokens):
-    flat = listed.flat()
+    flat = flat_rates(listed)
     if flat is not None and (cost := flat.charge(tokens)) is not None:
         assert same(cost, charge(as_usage(tokens), listed))
