@@ -121,7 +121,6 @@ class ModelTokens(NamedTuple):
         return ModelTokens(*map(add, self, other))
 
 
-@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineResult:
     """How a test stands against its baseline entry.

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, get_args
 
 from pytest_tokenbudget.budget import Verdict
+from pytest_tokenbudget.frozen import maker_of
 from pytest_tokenbudget.patterns import COUNT, TEXT, NotPlain, pattern_of, unquote
 from pytest_tokenbudget.record import BaselineResult, BaselineStatus, ModelTokens, Outcome, UsageRecord
 from pytest_tokenbudget.report import templates
@@ -66,6 +67,9 @@ _take_parts = re.compile(_PART % (_one_of(Role), COUNT)).findall
 # The figures of one test stand in its line several times: as objects they need be there once.
 _count = lru_cache(maxsize=4096)(int)
 
+_record, _result = maker_of(UsageRecord), maker_of(BaselineResult)
+_model_call, _usage = maker_of(ModelCall), maker_of(Usage)
+
 
 def read_plain_test(line: str, budget_of: Callable[[str], Budget], entries: Entries) -> UsageRecord | None:
     """The record that a line holds; ``None`` where it is no plain one.
@@ -82,7 +86,7 @@ def read_plain_test(line: str, budget_of: Callable[[str], Budget], entries: Entr
     status, tokens, cost, models = entry
     try:
         nodeid = unquote(quoted)
-        return UsageRecord(
+        return _record(
             nodeid=nodeid,
             outcome=outcome,  # type: ignore[arg-type]
             verdict=verdict,  # type: ignore[arg-type]
@@ -91,7 +95,7 @@ def read_plain_test(line: str, budget_of: Callable[[str], Budget], entries: Entr
             budget=None if budget == "null" else budget_of(budget),
             baseline=None
             if status is None
-            else BaselineResult(
+            else _result(
                 status=status,  # type: ignore[arg-type]
                 tokens=None if tokens == "null" else _count(tokens),
                 cost=_usd(cost),
@@ -122,7 +126,7 @@ def _calls(rows: str, usage: str, hits: str) -> tuple[ModelCall, ...]:
 def _call(found: re.Match[str]) -> ModelCall:
     (model, provider, endpoint, source, replayed, request_id, _, given, cached, written, made, reasoning, total, cost,
      parts) = found.groups()  # fmt: skip
-    usage = Usage(
+    usage = _usage(
         input_tokens=_count(given),
         cached_input_tokens=_count(cached),
         cache_write_tokens=_count(written),
@@ -131,7 +135,7 @@ def _call(found: re.Match[str]) -> ModelCall:
     )
     if _count(total) != usage.total_tokens:
         raise NotPlain
-    return ModelCall(
+    return _model_call(
         model=_name(model),
         provider=_name(provider),
         endpoint=_name(endpoint),

@@ -4,12 +4,14 @@ import copy
 import dis
 import inspect
 import pickle
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import MISSING, FrozenInstanceError, fields, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_tokenbudget.frozen import maker_of
+from pytest_tokenbudget.record import BaselineResult, UsageRecord
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 counts = st.integers(0, 10**12)
@@ -88,6 +90,21 @@ def test_a_class_can_be_made_from_a_usage():
     assert type(Noted()) is Noted
     with pytest.raises(FrozenInstanceError):
         Noted().input_tokens = 1
+
+
+@pytest.mark.parametrize("kind", [Usage, ModelCall, BaselineResult, UsageRecord])
+def test_a_maker_makes_what_the_class_makes(kind):
+    required = {each.name: each.name for each in fields(kind) if each.default is MISSING}
+    by_class, made = kind(**required), maker_of(kind)(**required)
+    assert type(made) is kind
+    assert made == by_class == pickle.loads(pickle.dumps(made))
+    assert all(getattr(made, each.name) == getattr(by_class, each.name) for each in fields(kind))
+    last = [each.name for each in fields(kind) if each.compare][-1]
+    assert replace(made, **{last: "x"}) == maker_of(kind)(**required, **{last: "x"}) != made
+    with pytest.raises(FrozenInstanceError):
+        setattr(made, last, "x")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nothing'"):
+        maker_of(kind)(**required, nothing=1)
 
 
 @pytest.mark.parametrize("kind", [Usage, ModelCall])
