@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,3 +20,16 @@ def wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..
     wrapped = make(original)
     setattr(wrapped, MARK, True)
     setattr(owner, name, wrapped)
+    _tell_vcrpy(original, wrapped)
+
+
+def _tell_vcrpy(original: Callable[..., Any], wrapped: Callable[..., Any]) -> None:
+    """Let vcrpy send by the wrapper too.
+
+    When it is imported it keeps the methods that clients send by, and its cassettes call those. Where a conftest
+    imports it before anything of ours is there, what they record would be sent past any ceiling.
+    """
+    patch = sys.modules.get("vcr.patch")
+    for name, kept in list(vars(patch).items()) if patch is not None else ():
+        if kept is original:
+            setattr(patch, name, wrapped)

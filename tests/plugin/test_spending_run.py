@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from model_server import ModelServer
 from test_replay import plain
+from warm_python import cold
 
 ASK = """
 import os, threading
@@ -333,8 +334,11 @@ def test_what_failed_is_given_back_and_each_retry_asks_anew(pytester, told, live
     assert [entry.status for entry in told.ledger] == [500, 500, 200]
 
 
+@cold
 @plain
-def test_what_others_record_has_the_same_ceiling(pytester, told, run):
+@pytest.mark.parametrize("first", ["", "import vcr.patch"], ids=["", "vcr first"])
+def test_what_others_record_has_the_same_ceiling(pytester, told, run, first):
+    pytester.makeconftest(first)
     pytester.makepyfile(
         test_a="""
         import pytest, requests
