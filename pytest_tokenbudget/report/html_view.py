@@ -10,9 +10,7 @@ from pytest_tokenbudget.report.changes import Change, describe_change, format_ch
 from pytest_tokenbudget.report.figures import (
     count_of,
     format_count,
-    format_excess,
     format_pair,
-    format_percent,
     format_usd,
     mark,
     plain_usd,
@@ -22,10 +20,12 @@ from pytest_tokenbudget.report.figures import (
 from pytest_tokenbudget.report.findings import model_names
 from pytest_tokenbudget.report.headroom import format_share, is_estimate
 from pytest_tokenbudget.report.message import label_of, limit_lines
+from pytest_tokenbudget.report.repricing import format_move
 from pytest_tokenbudget.summary import fixture_title, tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from decimal import Decimal
 
     from pytest_tokenbudget.budget import Headroom
     from pytest_tokenbudget.record import SharedRecord, Tally, UsageRecord
@@ -100,7 +100,7 @@ class Model(NamedTuple):
 
 
 class Elsewhere(NamedTuple):
-    """What the suite would cost on another model."""
+    """What the suite would cost on another model, or costs as it is."""
 
     model: str
     cost: str
@@ -179,26 +179,29 @@ def view_models(rows: Sequence[ModelRow], total: Tally) -> list[Model]:
 
 
 def view_elsewhere(others: Sequence[tuple[str, Repriced]], total: Tally) -> list[Elsewhere]:
-    """The run on other models, the cheapest first; their bars have one scale."""
-    most = max((row.known_cost for _, row in others), default=total.known_cost)
+    """The run as it is and on other models, the cheapest first; their bars have one scale."""
+    if not others:
+        return []
     estimated = total.usage.estimated_requests > 0
-    shown = []
-    for model, row in sorted(others, key=lambda each: (each[1].known_cost, each[0])):
-        change = ""
-        if total.cost is not None and row.cost is not None and total.cost != row.cost:
-            moved = mark(format_pair(row.cost, total.cost)[2], estimated=estimated)
-            change = format_excess(moved, format_percent(row.cost, total.cost))
-        shown.append(
-            Elsewhere(
-                model=model,
-                cost=format_usd(row.known_cost, estimated=estimated),
-                change=change,
-                note=f"without {plural(row.unpriced, 'request')} that it has no price for" if row.unpriced else "",
-                dearer=row.known_cost > total.known_cost,
-                width=share(row.known_cost, most),
-            )
+    most = max(total.known_cost, *(row.known_cost for _, row in others))
+
+    def view(model: str, known: Decimal, *, change: str = "", note: str = "") -> Elsewhere:
+        return Elsewhere(
+            model=model,
+            cost=format_usd(known, estimated=estimated),
+            change=change,
+            note=note,
+            dearer=known > total.known_cost,
+            width=share(known, most),
         )
-    return shown
+
+    unpriced = "and what has no price" if total.unpriced_models else ""
+    shown = [(total.known_cost, "", view("as it is", total.known_cost, note=unpriced))]
+    for model, row in others:
+        note = f"and {plural(row.unpriced, 'request')} that it has no price for" if row.unpriced else ""
+        shown.append((row.known_cost, model, view(model, row.known_cost, change=format_move(row), note=note)))
+    shown.sort(key=lambda each: each[:2])
+    return [each for _, _, each in shown]
 
 
 def _traits(record: UsageRecord, tally: Tally) -> list[str]:

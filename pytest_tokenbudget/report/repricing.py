@@ -69,13 +69,13 @@ def _cells(row: Repriced, name: str) -> tuple[str, ...]:
         count_of(row.tally, usage.output_tokens),
         tally_figures(row.tally)[0],
         _there(row),
-        _change(row),
+        format_move(row),
         printable(name),
     )
 
 
 def _verdict(total: Repriced) -> str:
-    change = _change(total)
+    change = format_move(total)
     return _there(total) + (f" instead of {tally_figures(total.tally)[0]}, {change}" if change else "")
 
 
@@ -86,7 +86,7 @@ def _there(row: Repriced) -> str:
     return format_usd(row.cost, estimated=estimated)
 
 
-def _change(row: Repriced) -> str:
+def format_move(row: Repriced) -> str:
     """By how much it would be dearer; empty where one of the two costs is not known, or both are the same."""
     if row.cost is None or row.tally.cost is None or row.cost == row.tally.cost:
         return ""

@@ -200,11 +200,17 @@ def test_the_bars_are_as_long_as_their_tokens(show):
 def test_what_the_suite_would_cost_on_other_models(show):
     summary = summarise(UsageRecord(nodeid="a.py::test_a", calls=(call(1000, 100, "0.00021"),)))
     book = PriceBook()
-    page = show(summary, *((model, reprice(summary, model, book)[0]) for model in ("gpt-4o", "gpt-4o-mini")))
-    rows = page.locator("section", has=page.get_by_role("heading", name="On other models")).locator("tbody tr")
-    # 1,000 x $2.50 + 100 x $10.00 per million
-    assert rows.all_inner_texts()[1].split()[:4] == ["gpt-4o", "$0.0035", "+$0.00329", "(+1,567%)"]
-    assert rows.first.inner_text().split()[:2] == ["gpt-4o-mini", "$0.00021"]
+    page = show(summary, *((model, reprice(summary, model, book)[0]) for model in ("gpt-4o", "gpt-4.1-nano")))
+    section = page.locator("section", has=page.get_by_role("heading", name="On other models"))
+    rows = section.locator("tbody tr").all_inner_texts()
+    assert [row.split("\t")[:3] for row in rows] == [
+        # 1,000 x $0.10 + 100 x $0.40, and x $2.50 and x $10.00, per million
+        ["gpt-4.1-nano", "$0.00014", "-$0.00007 (-33%)"],
+        ["as it is", "$0.00021", ""],
+        ["gpt-4o", "$0.0035", "+$0.00329 (+1,567%)"],
+    ]
+    widths = section.locator("rect").evaluate_all("pieces => pieces.map(piece => piece.width.baseVal.value)")
+    assert widths == [40, 60, 1000]
 
 
 HOSTILE = (
