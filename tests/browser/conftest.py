@@ -20,8 +20,10 @@ QUIET = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    # No longer than a module of these tests: its driver keeps an event loop running in this thread, and tests of others
+    # could run none.
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip("needs Chromium or Chrome")
