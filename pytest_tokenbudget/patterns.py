@@ -1,6 +1,6 @@
 """Patterns of JSON that a program of ours has written, taken from the templates that write it.
 
-A large file of ours is read by them in a third of the time of a parser, and nothing of it is in memory twice. What
+A large file of ours is read by them in about half the time of a parser, and nothing of it is in memory twice. What
 they do not match, whoever wrote it, is read by the parser.
 """
 

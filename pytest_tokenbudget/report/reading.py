@@ -40,7 +40,7 @@ def load(path: Path, baseline: Baseline | None = None) -> Summary:
     Args:
         path: its file.
         baseline: what its tests will be held against. Where a test was held against the same entry, that one object
-            serves both: of many tests they are a quarter of what is in memory.
+            serves both: of many tests they are an eighth of what is in memory.
 
     Raises:
         ConfigurationError: it is missing, broken, of another or a newer schema, or contradicts itself; one line with
