@@ -83,8 +83,9 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
     Raises:
         ConfigurationError: a file or an option can't be used, or the reports don't fit together; nothing is written.
     """
+    from pytest_tokenbudget.failures import failures  # noqa: PLC0415 - likewise
     from pytest_tokenbudget.report.document import json_chunks, to_json  # noqa: PLC0415 - one command's own
-    from pytest_tokenbudget.shards import Gate, compare_tests, failures, join, judge, newest_prices  # noqa: PLC0415 - likewise
+    from pytest_tokenbudget.shards import Gate, compare_tests, join, judge, newest_prices  # noqa: PLC0415 - likewise
 
     gate = Gate(
         path="" if baseline is None else Path(baseline).as_posix(),

@@ -67,9 +67,6 @@ class Delivery:
 
     def deliver(self, summary: Summary) -> list[str]:
         """Write every report but the terminal's own; returns what can't be written."""
-        for report in self._reports:
-            if report.dest == "-":
-                self._print(self._render(report.kind, summary))
         faults = self.deliver_again(summary)
         page = os.environ.get(JOB_PAGE)
         if page and any(report.kind == "markdown" for report in self._reports):
@@ -78,6 +75,13 @@ class Delivery:
                     file.write(self._render("markdown", summary).encode("utf-8", "replace"))
             except OSError as error:
                 faults.append(f"the report can't be added to {JOB_PAGE}: {error.strerror or error}")
+        for report in self._reports:
+            if report.dest == "-":
+                try:
+                    ascii_only = not _takes_unicode(sys.stdout)
+                    self._print(report.kind, self._render(report.kind, summary, ascii_only=ascii_only))
+                except OSError as error:
+                    faults.append(_fault(report, error))
         return faults
 
     def deliver_again(self, summary: Summary) -> list[str]:
@@ -93,11 +97,12 @@ class Delivery:
     def show(self, terminalreporter: Any, summary: Summary) -> None:
         """Show the report in the terminal's summary."""
         writer = terminalreporter._tw  # noqa: SLF001 - pytest's own way to the terminal's width and encoding
-        encoding = getattr(writer._file, "encoding", None) or "ascii"  # noqa: SLF001
         from pytest_tokenbudget.report.terminal import MARKUP  # noqa: PLC0415 - only when it is shown
 
         lines = self._terminal_lines(
-            summary, width=writer.fullwidth, ascii_only=not encoding.lower().replace("-", "").startswith("utf")
+            summary,
+            width=writer.fullwidth,
+            ascii_only=not _takes_unicode(writer._file),  # noqa: SLF001 - likewise
         )
         if lines:
             terminalreporter.write_sep("=", "token budget")
@@ -135,7 +140,7 @@ class Delivery:
             return json_chunks(summary)
         return (self._render(kind, summary).encode("utf-8", "replace"),)
 
-    def _render(self, kind: str, summary: Summary) -> str:
+    def _render(self, kind: str, summary: Summary, *, ascii_only: bool = False) -> str:
         if kind == "json":
             from pytest_tokenbudget.report.document import to_json  # noqa: PLC0415 - only when asked for
 
@@ -149,7 +154,8 @@ class Delivery:
             from pytest_tokenbudget.repricing import reprice_elsewhere  # noqa: PLC0415 - likewise
 
             return render_html(summary, reprice_elsewhere(summary, self._book))
-        return "\n".join(line.text for line in self._terminal_lines(summary, width=FILE_WIDTH)) + "\n"
+        lines = self._terminal_lines(summary, width=FILE_WIDTH, ascii_only=ascii_only)
+        return "\n".join(line.text for line in lines) + "\n"
 
     def _terminal_lines(self, summary: Summary, *, width: int, ascii_only: bool = False) -> list[Line]:
         from pytest_tokenbudget.report.terminal import render_terminal  # noqa: PLC0415 - only when asked for
@@ -158,13 +164,21 @@ class Delivery:
         verbosity = getattr(self._config.option, "verbose", 0)
         return render_terminal(summary, width=width, verbosity=verbosity, ascii_only=ascii_only)
 
-    def _print(self, text: str) -> None:
+    def _print(self, kind: str, text: str) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             _start_line(reporter)
             reporter.flush()
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        # Of what the output can't encode, an escape is better than no report.
+        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+        escaped = text.encode(encoding, "xmlcharrefreplace" if kind == "html" else "backslashreplace")
+        sys.stdout.write(escaped.decode(encoding) + "\n" * (not text.endswith("\n")))
         sys.stdout.flush()
+
+
+def _takes_unicode(file: Any) -> bool:
+    encoding = getattr(file, "encoding", None) or "ascii"
+    return bool(encoding.lower().replace("-", "").startswith("utf"))
 
 
 def _start_line(reporter: Any) -> None:

@@ -57,8 +57,8 @@ class HtmlColumns:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[str]) -> None:
-        """Fill them in the row of the test; of its earlier tries, and of an error after it, nothing is known here."""
-        own = report.when in ("setup", "call") and str(report.outcome) != "rerun"
+        """Fill them in the row of the test; its earlier tries, subtests, an error after it have none of their own."""
+        own = report.when in ("setup", "call") and str(report.outcome) != "rerun" and not hasattr(report, "context")
         cells[PLACE:PLACE] = self._cells if own else NO_CELLS
 
     @pytest.hookimpl(optionalhook=True)

@@ -6,11 +6,11 @@ import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import judge_total, verdict_of
+from pytest_tokenbudget.failures import faults_of
 from pytest_tokenbudget.judgement import hold_against
 from pytest_tokenbudget.summary import BaselineSummary, Summary, merge, tally_of
 
@@ -24,19 +24,6 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.summary import PriceTable
 
 _SEVERITY = {"over": 3, "unmeasured": 2, "within": 1, "none": 0}
-_EXCUSED = ("skipped", "xfailed")
-"""Outcomes that a verdict leaves as they are."""
-_NOT_FAILED = ("passed", "xpassed", "skipped")
-_FAILED = ("failed", "error")
-_OVER_BASELINE = "over the baseline"
-_FAULTS = (
-    "over budget",
-    "not measured",
-    _OVER_BASELINE,
-    "failed for want of a recording",
-    "to blame for an attempt to reach the network after its end",
-)
-"""Why a run fails for a test, in the order in which it is told."""
 
 
 class Joined(NamedTuple):
@@ -121,49 +108,6 @@ def judge(summary: Summary, gate: Gate) -> Summary:
     return summary if violations == summary.run_violations else replace(summary, run_violations=violations)
 
 
-def failures(summary: Summary) -> tuple[str, ...]:
-    """Why the run fails, each one line without figures; empty where all is within."""
-    found = []
-    if not summary.complete:
-        found.append("the run is not complete")
-    blamed: dict[str, set[str]] = {fault: set() for fault in _FAULTS}
-    for record in summary.tests:
-        for fault in _faults(record):
-            blamed[fault].add(record.nodeid)
-    if summary.baseline is not None:
-        # What the report as a whole says counts too, whatever its single tests say.
-        excused = {record.nodeid for record in summary.tests if record.outcome in _EXCUSED}
-        blamed[_OVER_BASELINE] |= set(summary.baseline.over) - excused
-    found += [f"{_tests(len(tests))} {fault}" for fault, tests in blamed.items() if tests]
-    if summary.run_violations:
-        found.append("the run's total is over its limit, or not known")
-    return tuple(found)
-
-
-def _faults(record: UsageRecord) -> list[str]:
-    """Why the run fails for a test; empty where it does not."""
-    excused = record.outcome in _EXCUSED
-    over_baseline = record.baseline is not None and record.baseline.status == "over"
-    holds = (
-        not excused and record.verdict == "over" and not (over_baseline and _only_baseline(record)),
-        not excused and record.verdict == "unmeasured",
-        not excused and over_baseline,
-        bool(record.drift or record.blocked) and record.outcome in _FAILED,
-        # Those that passed, or were skipped, tried it after their end: no outcome tells of that.
-        bool(record.blocked) and record.outcome in _NOT_FAILED,
-    )
-    return list(compress(_FAULTS, holds))
-
-
-def _only_baseline(record: UsageRecord) -> bool:
-    over = [each.limit for each in record.violations if each.over]
-    return bool(over) and all(limit.startswith("baseline") for limit in over)
-
-
-def _tests(count: int) -> str:
-    return "1 test is" if count == 1 else f"{count:,} tests are"
-
-
 def _with_one_table(reports: Sequence[tuple[str, Summary]]) -> list[Summary]:
     """The reports as if all had been priced with the newest table among theirs."""
     prices = newest_prices(reports)
@@ -217,7 +161,7 @@ def _each_once(records: Sequence[UsageRecord]) -> tuple[tuple[UsageRecord, ...],
 def _badness(record: UsageRecord) -> tuple[bool, int, bool, bool, Decimal, int, str]:
     tally = tally_of(record.calls, cache_hits=record.cache_hits)
     return (
-        bool(_faults(record)),
+        bool(faults_of(record)),
         _SEVERITY[record.verdict],
         record.baseline is not None and record.baseline.status == "over",
         tally.cost is None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pytest_tokenbudget.budget import Violation
-    from pytest_tokenbudget.record import UsageRecord
+    from pytest_tokenbudget.record import BaselineStatus, UsageRecord
     from pytest_tokenbudget.usage import ModelCall
 
 EXACT = Context(prec=100)
@@ -55,7 +55,7 @@ class BaselineSummary:
         path: the file, as the user would name it.
         new: tests without an entry that an update of the baseline would give one.
         over: tests above their entry by more than the tolerance.
-        improved: tests below their entry.
+        improved: tests below their entry; not those that failed, which may have used less for that alone.
         stale: entries whose tests no longer exist.
     """
 
@@ -71,12 +71,21 @@ class BaselineSummary:
         named: dict[str, list[str]] = {"new": [], "over": [], "improved": []}
         for record in records:
             status = None if record.baseline is None else record.baseline.status
-            if status in named and (status != "new" or _can_be_added(record)):
+            if status is not None and _is_listed(record, status):
                 named[status].append(record.nodeid)
         return cls(path=path, **{name: tuple(sorted(nodeids)) for name, nodeids in named.items()}, stale=stale)
 
 
-def _can_be_added(record: UsageRecord) -> bool:
+_CUT_SHORT = ("failed", "error", "xfailed")
+
+
+def _is_listed(record: UsageRecord, status: BaselineStatus) -> bool:
+    if status == "improved":
+        return record.outcome not in _CUT_SHORT
+    return status == "over" or (status == "new" and _is_written(record))
+
+
+def _is_written(record: UsageRecord) -> bool:
     """Whether an update writes the test: it passed, or fails for nothing but its missing entry."""
     if record.outcome == "failed":
         return {each.limit for each in record.violations} == {"baseline"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget.report.figures import format_count
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pytest_tokenbudget.usage import ModelCall, Usage
+
+# A context of its own: a test may leave behind any precision, rounding or trap.
+_CONTEXT = Context(prec=200)
 
 FULL = 1000
 """The width of a bar in its own units."""
@@ -101,7 +104,7 @@ def share(part: Decimal | int, whole: Decimal | int) -> int:
     """A part of a whole as a width; more than ``FULL`` where it is more than the whole."""
     if not whole:
         return FULL if part else 0
-    return round(Decimal(part) * FULL / Decimal(whole))
+    return round(_CONTEXT.divide(_CONTEXT.multiply(Decimal(part), Decimal(FULL)), Decimal(whole)))
 
 
 def _split(usage: Usage, parts: Mapping[str, int] | None) -> dict[str, int]:

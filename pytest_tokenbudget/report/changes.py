@@ -98,7 +98,8 @@ class Change:
 
     def percent(self, now: Decimal | int, before: Decimal | int) -> str:
         """How far one of its figures has moved: ``+12%``."""
-        return mark(format_percent(now, before) or "from 0", estimated=self.estimated)
+        percent = format_percent(now, before)
+        return mark(percent, estimated=self.estimated) if percent else "from 0"
 
 
 def format_change(record: UsageRecord) -> str:
@@ -132,7 +133,15 @@ def explain_change(change: Change) -> tuple[str, ...]:
     if change.before is None:
         return ()
     parts = (_models(change.before, change.now), _counts(change.before, change.now))
-    return ("why: " + "; ".join(filter(None, parts)),)
+    if said := "; ".join(filter(None, parts)):
+        return (f"why: {said}",)
+    # What one model has more, another has less.
+    each = [
+        f"{printable(model) or '?'}: {moved}"
+        for model in sorted(change.before.keys() & change.now.keys())
+        if (moved := _counts({model: change.before[model]}, {model: change.now[model]}))
+    ]
+    return (f"why: {'; '.join(each)}",) if each else ()
 
 
 def _models(before: Mapping[str, ModelTokens], now: Mapping[str, ModelTokens]) -> str:

@@ -67,13 +67,17 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
     known = {record.nodeid: record for record in summary.tests}
     judged = [record for record in summary.tests if record.violations]
     over = [record for record in judged if any(violation.over for violation in record.violations)]
-    # What drift or a closed network kept from being measured is told there.
+    # What drift or a closed network kept from being measured is told there, and a missing entry is no missing figure.
     unknown = [
         record
         for record in judged
         if not any(violation.over for violation in record.violations)
-        and any(violation.reason not in (UNANSWERED, REFUSED) for violation in record.violations)
+        and any(
+            violation.limit != "baseline" and violation.reason not in (UNANSWERED, REFUSED)
+            for violation in record.violations
+        )
     ]
+    missing = [record for record in judged if any(violation.limit == "baseline" for violation in record.violations)]
     found = []
     if baseline is not None:
         said = {record.nodeid for record in over}
@@ -103,6 +107,12 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
         Finding("errors while capturing", _noted(summary.incidents), grave=True),
         Finding("drift from the recordings", _noted(summary.drift), grave=True),
         Finding("blocked on the way to the network", _blocked(summary), grave=True),
+        Finding(
+            "failed for want of an entry in the baseline",
+            _named(record.nodeid for record in missing),
+            grave=True,
+            remedy=f"add with: {UPDATE}",
+        ),
         Finding("not measured or not priced, so not within budget", tuple(map(_judged, unknown)), grave=True),
         Finding(
             "over budget", tuple(map(_judged, over)), grave=True, remedy=f"if intended, raise the limit, or: {UPDATE}"
@@ -167,6 +177,8 @@ def describe(tally: Tally) -> str:
         cost = f"unknown, at least {format_usd(tally.known_cost, estimated=estimated)}"
     cached = f" of which {count(usage.cached_input_tokens)} cached" if usage.cached_input_tokens else ""
     reasoning = f" of which {count(usage.reasoning_tokens)} reasoning" if usage.reasoning_tokens else ""
+    if usage.requests and usage.unmeasured_requests == usage.requests:
+        return f"unknown, in {plural(usage.requests, 'request')}"
     least = "at least " if usage.unmeasured_requests else ""
     return (
         f"{cost} for {least}{count(usage.total_tokens)} tokens in {plural(usage.requests, 'request')} "

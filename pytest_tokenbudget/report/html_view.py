@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget.budget import find_headroom, headrooms
+from pytest_tokenbudget.failures import failures
 from pytest_tokenbudget.report.bars import Bar, LimitBar, call_bar, limit_bar, share
 from pytest_tokenbudget.report.changes import Change, describe_change, format_change
 from pytest_tokenbudget.report.figures import (
@@ -14,23 +15,21 @@ from pytest_tokenbudget.report.figures import (
     format_usd,
     mark,
     plain_usd,
-    plural,
     tally_figures,
 )
 from pytest_tokenbudget.report.findings import model_names
 from pytest_tokenbudget.report.headroom import format_share, is_estimate
 from pytest_tokenbudget.report.message import label_of, limit_lines
-from pytest_tokenbudget.report.repricing import format_move
+from pytest_tokenbudget.report.repricing import format_move, format_there
 from pytest_tokenbudget.summary import fixture_title, tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from decimal import Decimal
 
     from pytest_tokenbudget.budget import Headroom
     from pytest_tokenbudget.record import SharedRecord, Tally, UsageRecord
     from pytest_tokenbudget.repricing import Repriced
-    from pytest_tokenbudget.summary import ModelRow
+    from pytest_tokenbudget.summary import ModelRow, Summary
     from pytest_tokenbudget.usage import ModelCall
 
 COLUMNS = ("cost", "tokens", "input", "cached", "output", "requests")
@@ -105,7 +104,6 @@ class Elsewhere(NamedTuple):
     model: str
     cost: str
     change: str
-    note: str
     dearer: bool
     width: int
 
@@ -114,6 +112,7 @@ def figures_of(tally: Tally) -> dict[str, Figure]:
     """The figures of a tally, by column."""
     usage = tally.usage
     cost, tokens = tally_figures(tally)
+    known = not usage.unmeasured_requests
     counts = {
         "input": usage.input_tokens,
         "cached": usage.cached_input_tokens,
@@ -121,8 +120,8 @@ def figures_of(tally: Tally) -> dict[str, Figure]:
     }
     return {
         "cost": Figure(cost, _UNKNOWN if tally.cost is None else plain_usd(tally.cost)),
-        "tokens": Figure(tokens, _UNKNOWN if usage.unmeasured_requests else str(usage.total_tokens)),
-        **{name: Figure(count_of(tally, count), str(count)) for name, count in counts.items()},
+        "tokens": Figure(tokens, str(usage.total_tokens) if known else _UNKNOWN),
+        **{name: Figure(count_of(tally, count), str(count) if known else _UNKNOWN) for name, count in counts.items()},
         "requests": Figure(format_count(usage.requests), str(usage.requests)),
     }
 
@@ -131,7 +130,8 @@ def view_test(record: UsageRecord) -> Row:
     """A test's row."""
     tally = tally_of(record.calls, cache_hits=record.cache_hits)
     judged = tally_of(record.judged_calls) if record.late_calls else tally
-    nearest = find_headroom(judged, record.budget)
+    # What is not known is near to no limit, and far from none.
+    nearest = None if record.verdict == "unmeasured" else find_headroom(judged, record.budget)
     change = Change.of(record)
     return Row(
         name=record.nodeid,
@@ -140,9 +140,9 @@ def view_test(record: UsageRecord) -> Row:
         status="" if record.baseline is None else record.baseline.status,
         words=" ".join((*dict.fromkeys(call.model for call in record.calls), *_traits(record, tally))),
         figures=figures_of(tally),
-        nearest=None if nearest is None else _limit(nearest, record),
+        nearest=None if nearest is None else _limit(nearest, judged, record),
         change=Figure(format_change(record), _change_key(record, change)),
-        limits=tuple(_limit(each, record) for each in headrooms(judged, record.budget)),
+        limits=tuple(_limit(each, judged, record) for each in headrooms(judged, record.budget)),
         lines=(
             *limit_lines(record.violations, tally, record),
             *describe_change(change),
@@ -180,54 +180,67 @@ def view_models(rows: Sequence[ModelRow], total: Tally) -> list[Model]:
 
 def view_elsewhere(others: Sequence[tuple[str, Repriced]], total: Tally) -> list[Elsewhere]:
     """The run as it is and on other models, the cheapest first; their bars have one scale."""
-    if not others:
+    most = max([total.known_cost, *(row.known_cost for _, row in others)])
+    if not others or not most:  # of what nobody measured, no other model's cost is known
         return []
-    estimated = total.usage.estimated_requests > 0
-    most = max(total.known_cost, *(row.known_cost for _, row in others))
-
-    def view(model: str, known: Decimal, *, change: str = "", note: str = "") -> Elsewhere:
-        return Elsewhere(
-            model=model,
-            cost=format_usd(known, estimated=estimated),
-            change=change,
-            note=note,
-            dearer=known > total.known_cost,
-            width=share(known, most),
-        )
-
-    unpriced = "and what has no price" if total.unpriced_models else ""
-    shown = [(total.known_cost, "", view("as it is", total.known_cost, note=unpriced))]
+    known = total.cost is not None
+    now = Elsewhere("as it is", _cost(total), "", dearer=False, width=share(total.known_cost, most))
+    rows = [(not known, total.known_cost, now)]
     for model, row in others:
-        note = f"and {plural(row.unpriced, 'request')} that it has no price for" if row.unpriced else ""
-        shown.append((row.known_cost, model, view(model, row.known_cost, change=format_move(row), note=note)))
-    shown.sort(key=lambda each: each[:2])
-    return [each for _, _, each in shown]
+        dearer = known and row.cost is not None and row.cost > total.known_cost
+        width = share(row.known_cost, most)
+        view = Elsewhere(model, format_there(row), format_move(row), dearer=dearer, width=width)
+        rows.append((row.cost is None, row.known_cost, view))
+    # What has no price there must not stand as the cheapest.
+    return [view for _, _, view in sorted(rows, key=lambda each: (each[0], each[1], each[2].model))]
+
+
+def verdict_of_run(summary: Summary) -> tuple[str, str]:
+    """Whether the run holds what was set, in a word or two, and why not."""
+    if reasons := failures(summary):
+        return "does not hold", "; ".join(reasons)
+    limits = (summary.baseline, summary.total_max_cost, summary.total_max_tokens)
+    if any(each is not None for each in limits) or any(record.verdict == "within" for record in summary.tests):
+        return "holds", ""
+    return "no limit", ""
+
+
+def _cost(tally: Tally) -> str:
+    """A cost, or what is known of it."""
+    estimated = tally.usage.estimated_requests > 0
+    if tally.cost is None and tally.known_cost:
+        return f"unknown, at least {format_usd(tally.known_cost, estimated=estimated)}"
+    return format_usd(tally.cost, estimated=estimated)
 
 
 def _traits(record: UsageRecord, tally: Tally) -> list[str]:
     """Words that the table can be searched for, beside names."""
-    traits = {
-        record.outcome: True,
-        record.verdict: record.verdict != "none",
-        record.baseline.status if record.baseline else "": record.baseline,
-        "estimated": tally.usage.estimated_requests,
-        "unmeasured": tally.usage.unmeasured_requests,
-        "unpriced": tally.unpriced_models,
-        "live": any(not call.replayed for call in record.calls),
-        "drift": record.drift,
-        "blocked": record.blocked,
-    }
-    return [name for name, holds in traits.items() if holds]
+    traits = (
+        (record.outcome, True),
+        (record.verdict, record.verdict != "none"),
+        ("" if record.baseline is None else record.baseline.status, record.baseline is not None),
+        ("estimated", tally.usage.estimated_requests),
+        ("unmeasured", tally.usage.unmeasured_requests and record.verdict != "unmeasured"),
+        ("unpriced", tally.unpriced_models),
+        ("live", any(not call.replayed for call in record.calls)),
+        ("drift", record.drift),
+        ("blocked", record.blocked),
+    )
+    return [name for name, holds in traits if holds]
 
 
-def _limit(headroom: Headroom, record: UsageRecord) -> Limit:
+def _limit(headroom: Headroom, tally: Tally, record: UsageRecord) -> Limit:
     estimated = is_estimate(record, headroom)
     used, allowed, _ = format_pair(headroom.used, headroom.allowed)
+    unpriced = headroom.limit == "max_cost" and tally.unpriced_models
+    least = "at least " if unpriced or (tally.usage.unmeasured_requests and headroom.limit != "max_requests") else ""
     return Limit(
         label=label_of(headroom.limit),
-        used=mark(used, estimated=estimated),
+        used=least + mark(used, estimated=estimated),
         allowed=allowed,
-        share=Figure(format_share(headroom, estimated=estimated), str(share(headroom.used, headroom.allowed))),
+        share=Figure(
+            least + format_share(headroom, estimated=estimated), str(share(headroom.used, headroom.allowed))
+        ),
         bar=limit_bar(headroom.used, headroom.allowed),
     )
 
@@ -245,5 +258,5 @@ def _call(call: ModelCall, longest: int) -> Call:
         how="replayed" if call.replayed else "live",
         cost="no price" if call.cost is None and bar else format_usd(call.cost, estimated=call.estimated),
         bar=bar,
-        said=bar.label if bar else f"unmeasured: {call.reason or 'no usage was reported'}",
+        said=bar.label or "0 tokens" if bar else f"unmeasured: {call.reason or 'no usage was reported'}",
     )

@@ -68,7 +68,7 @@ def _cells(row: Repriced, name: str) -> tuple[str, ...]:
         count_of(row.tally, usage.input_tokens),
         count_of(row.tally, usage.output_tokens),
         tally_figures(row.tally)[0],
-        _there(row),
+        format_there(row),
         format_move(row),
         printable(name),
     )
@@ -76,10 +76,11 @@ def _cells(row: Repriced, name: str) -> tuple[str, ...]:
 
 def _verdict(total: Repriced) -> str:
     change = format_move(total)
-    return _there(total) + (f" instead of {tally_figures(total.tally)[0]}, {change}" if change else "")
+    return format_there(total) + (f" instead of {tally_figures(total.tally)[0]}, {change}" if change else "")
 
 
-def _there(row: Repriced) -> str:
+def format_there(row: Repriced) -> str:
+    """What it would cost on the other model: ``$0.0023``, or ``unknown, at least $0.0023``."""
     estimated = row.tally.usage.estimated_requests > 0
     if row.cost is None and row.known_cost:
         return f"unknown, at least {format_usd(row.known_cost, estimated=estimated)}"

@@ -255,7 +255,7 @@ class _Page:
             self._wrap(text, first="", indent="  ", style=style)
             self._wrap(note, first="  ", indent="    ")
         else:
-            self._put(f"{text}; {note}" if note else text, style)
+            self._wrap(f"{text}; {note}" if note else text, first="", indent="  ", style=style)
 
     def _wrap(self, text: str, *, first: str, indent: str, style: Style = "plain") -> None:
         for line in wrap(text, self.width, first=first, indent=indent):

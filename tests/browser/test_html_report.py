@@ -36,6 +36,8 @@ def test_it_answers_what_the_suite_costs_what_got_dearer_and_what_to_do_in_that_
     # 0.0035 + 0.00175 + 0.000024 + 0.000605 + 0.0000045 + 0.00000014, and one request that nobody measured
     assert "at least ~$0.00588 is what the suite costs" in page.inner_text(".tiles")
     assert page.title() == "Token budget: unknown, does not hold"
+    assert "1 test is over budget; 1 test is not measured; 1 test is over the baseline" in page.inner_text(".tiles")
+    assert "without 1 request that could not be measured" in page.inner_text("main")
     headings = page.locator("h2").all_inner_texts()
     assert headings == [
         "Where the tokens went", "What got dearer, and why", "What to do", "By model",
@@ -68,6 +70,9 @@ def test_models_and_tests_have_the_figures_of_their_calls(show):
     assert cells[9] == "+22%"
     cut = page.locator("#tests tr.test").filter(has_text="test_cut_off").locator("td").all_inner_texts()
     assert cut[1:4] == ["unmeasured", "unknown", "?"]
+    assert cut[8] == ""
+    page.locator("#tests tr.test").filter(has_text="test_cut_off").get_by_role("button").click()
+    assert "at least $0 of $0.0100, at least 0%" in page.inner_text("#tests tr.detail")
     guessed = page.locator("#tests tr.test").filter(has_text="test_guessed").locator("td").all_inner_texts()
     assert guessed[2:4] == ["~$0.0000045", "~15"]
 
@@ -75,14 +80,14 @@ def test_models_and_tests_have_the_figures_of_their_calls(show):
 COLUMNS = {
     # What is not known stands above all that is.
     "tokens": ["cut_off", "weather", "thinks", "hello", "guessed"],
-    "input": ["weather", "hello", "thinks", "guessed", "cut_off"],
-    "cached": ["weather"],
-    "output": ["thinks", "weather", "hello", "guessed", "cut_off"],
+    "input": ["cut_off", "weather", "hello", "thinks", "guessed"],
+    "cached": ["cut_off", "weather"],
+    "output": ["cut_off", "thinks", "weather", "hello", "guessed"],
     "requests": ["weather"],
     "test": ["weather", "hello", "thinks", "cut_off", "guessed"],
     # Those without a budget, or an entry, come last either way.
     "budget": ["weather", "cut_off", "hello"],
-    "of its limit": ["weather", "hello", "cut_off"],
+    "of its limit": ["weather", "hello"],
     "baseline": ["weather", "hello"],
 }
 NAMES = ("test", "budget")
@@ -103,7 +108,7 @@ def test_each_column_sorts_both_ways(show):
             assert page.locator("#tests th[aria-sort]").count() == 1
             assert page.locator("#tests thead th").nth(HEADS[head]).get_attribute("aria-sort") == way
             if head in ("cached", "requests"):  # the others have the same
-                assert found[0 if way == "descending" else -1] == order[0]
+                assert (found[:known] if way == "descending" else found[-known:]) == order
             else:
                 assert found[:known] == order, head
 
@@ -112,9 +117,9 @@ def test_sorted_by_cost_the_unknown_stands_first_and_the_other_way_last(show):
     page = show(varied())
     assert names(page) == ["weather", "thinks", "hello", "guessed", "cut_off"]  # as the terminal has them
     sort(page, "cost")
-    assert names(page) == ["guessed", "hello", "thinks", "weather", "cut_off"]
-    sort(page, "cost")
     assert names(page) == ["cut_off", "weather", "thinks", "hello", "guessed"]
+    sort(page, "cost")
+    assert names(page) == ["guessed", "hello", "thinks", "weather", "cut_off"]
 
 
 @pytest.fixture
@@ -211,6 +216,22 @@ def test_what_the_suite_would_cost_on_other_models(show):
     ]
     widths = section.locator("rect").evaluate_all("pieces => pieces.map(piece => piece.width.baseVal.value)")
     assert widths == [40, 60, 1000]
+
+
+def test_of_what_nobody_measured_no_other_model_s_cost_is_shown(show):
+    unmeasured = ModelCall(model="gpt-4o-mini", reason="cut")
+    summary = summarise(UsageRecord(nodeid="a.py::test_a", calls=(unmeasured,)))
+    page = show(summary, ("gpt-4o", reprice(summary, "gpt-4o", PriceBook())[0]))
+    assert "On other models" not in page.inner_text("main")
+    assert "$0" not in page.inner_text("#tests")
+    summary = summarise(UsageRecord(nodeid="a.py::test_a", calls=(unmeasured, call(1000, 100, "0.00021"))))
+    page = show(summary, ("gpt-4o", reprice(summary, "gpt-4o", PriceBook())[0]))
+    section = page.locator("section", has=page.get_by_role("heading", name="On other models"))
+    assert [row.split("\t")[:3] for row in section.locator("tbody tr").all_inner_texts()] == [
+        ["as it is", "unknown, at least $0.00021", ""],
+        ["gpt-4o", "unknown, at least $0.0035", ""],
+    ]
+    assert section.locator("rect.over").count() == 0
 
 
 HOSTILE = (
@@ -311,6 +332,7 @@ def test_it_is_usable_with_twenty_thousand_tests(show):
     page.locator("#tests tr.test button").click()
     assert "other input 77, output 1" in page.inner_text("#tests tr.detail")
     page.get_by_label("Find").fill("")
+    sort(page, "cost")
     sort(page, "cost")
     cells = page.locator("#tests tr.test td").nth(2)
     assert cells.inner_text() == "$0.00000001"

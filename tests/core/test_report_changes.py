@@ -110,3 +110,10 @@ def test_the_sign_is_that_of_the_difference(now, before, cost_now, cost_before):
     elif now < before:
         assert shown.startswith("-")
     assert bool(describe_change(Change.of(test))) == ((now, cost_now) != (before, cost_before))
+
+
+def test_what_one_model_has_more_and_another_less_is_told_of_each():
+    """Their sum says nothing, and costs rise."""
+    before = entry(cheap={"requests": 1, "input": 100}, dear={"requests": 1, "input": 50})
+    test = record(call(50, "0.001", model="cheap"), call(100, "0.02", model="dear"), tokens=150, models=before)
+    assert explain_change(Change.of(test)) == ("why: cheap: input -50; dear: input +50",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Inexact, Rounded, localcontext
 from html.parser import HTMLParser
 
 import pytest
@@ -102,6 +103,37 @@ def test_no_tokens_make_no_bar():
 )
 def test_a_limit_stands_at_the_end_until_it_is_passed(used, allowed, expected):
     assert limit_bar(used, allowed) == expected
+
+
+def test_whatever_decimal_context_a_test_left_behind():
+    expected = render_html(varied())
+    with localcontext() as context:
+        context.prec = 1
+        for trap in (Inexact, Rounded):
+            context.traps[trap] = True
+        assert render_html(varied()) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "verdict"),
+    [
+        ({"verdict": "within"}, "holds"),
+        ({}, "no limit"),
+        ({"verdict": "over"}, "does not hold"),
+        ({"verdict": "over", "outcome": "xfailed"}, "no limit"),
+        ({"verdict": "unmeasured"}, "does not hold"),
+        ({"drift": ("changed",), "outcome": "failed"}, "does not hold"),
+        ({"blocked": ("tried",)}, "does not hold"),
+    ],
+)
+def test_the_page_says_what_the_shards_of_the_run_would_be_judged(record, verdict):
+    summary = summarise(UsageRecord(nodeid="t.py::test_a", calls=(call(1, 1, "0.1"),), **record))
+    assert f"<title>Token budget: $0.1000, {verdict}</title>" in render_html(summary)
+
+
+def test_a_test_that_is_unmeasured_for_any_reason_is_found_by_that_word():
+    unpriced = UsageRecord(nodeid="t.py::test_a", verdict="unmeasured", calls=(call(1, 1, None, model="mine"),))
+    assert 'data-words="mine passed unmeasured unpriced"' in render_html(summarise(unpriced))
 
 
 def test_what_is_shown_at_once_is_bounded():

@@ -202,3 +202,12 @@ def test_a_run_limit_is_held_against_the_joined_total():
 
 def test_a_run_is_complete_only_if_every_shard_is():
     assert merge([summarize(), summarize(complete=False)]).complete is False
+
+
+def test_a_test_that_failed_has_not_improved():
+    below = BaselineResult(status="improved", tokens=100)
+    records = [
+        UsageRecord(nodeid=outcome, outcome=outcome, baseline=below)
+        for outcome in ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
+    ]
+    assert BaselineSummary.of(records, path="b", stale=()).improved == ("passed", "skipped", "xpassed")

@@ -392,9 +392,11 @@ def test_a_test_that_stopped_to_use_a_model_is_remembered_so(pytester, suite, go
 def test_tests_without_an_entry(pytester, suite, go, document):
     """``token_baseline_missing = fail`` holds without a file too; tests that use no model need no entry."""
     go().assert_outcomes(passed=5)
-    result = go("-o", "token_baseline_missing=fail")
+    result = go("-o", "token_baseline_missing=fail", "--token-report")
     result.assert_outcomes(passed=1, failed=4)
     result.stdout.fnmatch_lines(["*test_one*", "*no entry in the baseline*--token-update-baseline*"])
+    result.stdout.no_fnmatch_line("*not measured or not priced*")
+    result.stdout.fnmatch_lines(["failed for want of an entry in the baseline (4)*"])
     go("-o", "token_baseline_missing=fail", "--token-update-baseline").assert_outcomes(passed=5)
     go("-o", "token_baseline_missing=fail").assert_outcomes(passed=5)
     assert len(document()["baseline"]["new"]) == 0

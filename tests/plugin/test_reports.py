@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from neighbours import without_all_but
 from warm_python import cold
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "core" / "report_schema.json").read_text("utf-8"))
@@ -255,6 +256,33 @@ def test_from_the_ini_file_where_the_command_line_says_nothing(pytester, suite, 
     go("-k", "passes", "--token-report=json:three.json")
     assert not (pytester.path / "one.json").exists()
     assert (pytester.path / "three.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["term", "markdown", "html"])
+def test_an_output_that_takes_no_unicode_gets_its_report_and_so_does_every_file(
+    pytester, suite, run_pytest, monkeypatch, kind
+):
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")  # as on Windows, where output goes to a file
+    pytester.makepyfile(
+        test_suite="""
+        import model, pytest
+        @pytest.mark.token_budget(max_tokens=100)
+        @pytest.mark.parametrize("name", ["\u65e5\u672c"])
+        def test_passes(name): model.ask(10, 5, model="small")
+        """
+    )
+    pytester.makeini(
+        "[pytest]\ntoken_replay = off\ntoken_prices = prices.toml\n"
+        "disable_test_id_escaping_and_forfeit_all_rights_to_community_support = true\n"
+    )
+    result = run_pytest(
+        *without_all_but(), "-p", "no:cacheprovider", f"--token-report={kind}:-", "--token-report=json:r.json"
+    )
+    assert result.ret == 0
+    assert check(read(pytester.path / "r.json"))["complete"] is True
+    printed = result.stdout.str()
+    assert "$0.00002" in printed
+    assert ("&#26085;" if kind == "html" else r"\u65e5") in printed
 
 
 def test_a_page_that_cant_be_written_is_said(pytester, suite, go, monkeypatch):

@@ -1,0 +1,67 @@
+"""Why a run fails, as its records tell it: for reports that are read, and for shards that are judged again."""
+
+from __future__ import annotations
+
+from itertools import compress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_tokenbudget.record import UsageRecord
+    from pytest_tokenbudget.summary import Summary
+
+_EXCUSED = ("skipped", "xfailed")
+"""Outcomes that a verdict leaves as they are."""
+_NOT_FAILED = ("passed", "xpassed", "skipped")
+_FAILED = ("failed", "error")
+_OVER_BASELINE = "over the baseline"
+_FAULTS = (
+    "over budget",
+    "not measured",
+    _OVER_BASELINE,
+    "failed for want of a recording",
+    "to blame for an attempt to reach the network after its end",
+)
+"""Why a run fails for a test, in the order in which it is told."""
+
+
+def failures(summary: Summary) -> tuple[str, ...]:
+    """Why the run fails, each one line without figures; empty where all is within."""
+    found = []
+    if not summary.complete:
+        found.append("the run is not complete")
+    blamed: dict[str, set[str]] = {fault: set() for fault in _FAULTS}
+    for record in summary.tests:
+        for fault in faults_of(record):
+            blamed[fault].add(record.nodeid)
+    if summary.baseline is not None:
+        # What the report as a whole says counts too, whatever its single tests say.
+        excused = {record.nodeid for record in summary.tests if record.outcome in _EXCUSED}
+        blamed[_OVER_BASELINE] |= set(summary.baseline.over) - excused
+    found += [f"{_tests(len(tests))} {fault}" for fault, tests in blamed.items() if tests]
+    if summary.run_violations:
+        found.append("the run's total is over its limit, or not known")
+    return tuple(found)
+
+
+def faults_of(record: UsageRecord) -> list[str]:
+    """Why the run fails for a test; empty where it does not."""
+    excused = record.outcome in _EXCUSED
+    over_baseline = record.baseline is not None and record.baseline.status == "over"
+    holds = (
+        not excused and record.verdict == "over" and not (over_baseline and _only_baseline(record)),
+        not excused and record.verdict == "unmeasured",
+        not excused and over_baseline,
+        bool(record.drift or record.blocked) and record.outcome in _FAILED,
+        # Those that passed, or were skipped, tried it after their end: no outcome tells of that.
+        bool(record.blocked) and record.outcome in _NOT_FAILED,
+    )
+    return list(compress(_FAULTS, holds))
+
+
+def _only_baseline(record: UsageRecord) -> bool:
+    over = [each.limit for each in record.violations if each.over]
+    return bool(over) and all(limit.startswith("baseline") for limit in over)
+
+
+def _tests(count: int) -> str:
+    return "1 test is" if count == 1 else f"{count:,} tests are"
