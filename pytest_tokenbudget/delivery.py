@@ -69,7 +69,9 @@ class Delivery:
         """Write every report but the terminal's own; returns what can't be written."""
         faults = self.deliver_again(summary)
         page = os.environ.get(JOB_PAGE)
-        if page and any(report.kind == "markdown" for report in self._reports):
+        markdown = [report for report in self._reports if report.kind == "markdown"]
+        # Named as the report's own place too, it holds the report already.
+        if page and markdown and not any(self._path(report).resolve() == Path(page).resolve() for report in markdown):
             try:
                 with Path(page).open("ab") as file:
                     file.write(self._render("markdown", summary).encode("utf-8", "replace"))

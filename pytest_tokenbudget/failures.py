@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.record import UsageRecord
     from pytest_tokenbudget.summary import Summary
 
-_EXCUSED = ("skipped", "xfailed")
+EXCUSED = ("skipped", "xfailed")
 """Outcomes that a verdict leaves as they are."""
 _NOT_FAILED = ("passed", "xpassed", "skipped")
 _FAILED = ("failed", "error")
@@ -35,7 +35,7 @@ def failures(summary: Summary) -> tuple[str, ...]:
             blamed[fault].add(record.nodeid)
     if summary.baseline is not None:
         # What the report as a whole says counts too, whatever its single tests say.
-        excused = {record.nodeid for record in summary.tests if record.outcome in _EXCUSED}
+        excused = {record.nodeid for record in summary.tests if record.outcome in EXCUSED}
         blamed[_OVER_BASELINE] |= set(summary.baseline.over) - excused
     found += [f"{_tests(len(tests))} {fault}" for fault, tests in blamed.items() if tests]
     if summary.run_violations:
@@ -45,7 +45,7 @@ def failures(summary: Summary) -> tuple[str, ...]:
 
 def faults_of(record: UsageRecord) -> list[str]:
     """Why the run fails for a test; empty where it does not."""
-    excused = record.outcome in _EXCUSED
+    excused = record.outcome in EXCUSED
     over_baseline = record.baseline is not None and record.baseline.status == "over"
     holds = (
         not excused and record.verdict == "over" and not (over_baseline and _only_baseline(record)),

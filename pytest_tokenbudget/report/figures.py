@@ -33,6 +33,13 @@ def format_usd(amount: Decimal | None, *, estimated: bool = False) -> str:
     return mark(_usd(amount, _decimals(amount)), estimated=estimated)
 
 
+def format_cost(cost: Decimal | None, known: Decimal, *, estimated: bool) -> str:
+    """A cost, or what is known of it: ``$0.0023``, ``unknown, at least $0.0023``, ``unknown``."""
+    if cost is None and known:
+        return f"{UNKNOWN}, at least {format_usd(known, estimated=estimated)}"
+    return format_usd(cost, estimated=estimated)
+
+
 def format_count(count: Decimal | int, *, estimated: bool = False) -> str:
     """A number of tokens or requests: ``1,204``, or ``~1,204`` where it is an estimate."""
     return mark(f"{count:,f}" if isinstance(count, Decimal) else f"{count:,}", estimated=estimated)

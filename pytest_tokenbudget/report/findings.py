@@ -6,8 +6,17 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget.budget import REFUSED, UNANSWERED, Headroom
+from pytest_tokenbudget.failures import EXCUSED
 from pytest_tokenbudget.report.changes import Change, describe_change, explain_change
-from pytest_tokenbudget.report.figures import describe_prices, format_count, format_pair, format_usd, mark, plural
+from pytest_tokenbudget.report.figures import (
+    describe_prices,
+    format_cost,
+    format_count,
+    format_pair,
+    format_usd,
+    mark,
+    plural,
+)
 from pytest_tokenbudget.report.headroom import format_share
 from pytest_tokenbudget.report.message import input_parts, label_of, limit_lines
 from pytest_tokenbudget.report.spending import describe_spending
@@ -65,7 +74,9 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
     """
     baseline = summary.baseline
     known = {record.nodeid: record for record in summary.tests}
-    judged = [record for record in summary.tests if record.violations]
+    violated = [record for record in summary.tests if record.violations]
+    judged = [record for record in violated if record.outcome not in EXCUSED]
+    expected = [record for record in violated if record.outcome in EXCUSED]
     over = [record for record in judged if any(violation.over for violation in record.violations)]
     # What drift or a closed network kept from being measured is told there, and a missing entry is no missing figure.
     unknown = [
@@ -102,6 +113,7 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
             ),
         ]
     found += [
+        Finding("over budget or not measured, in tests that may fail", tuple(map(_judged, expected))),
         Finding("cassettes that no test used", _named(summary.unused_cassettes), remedy="delete them"),
         Finding("recordings left unplayed", _noted(summary.unplayed)),
         Finding("errors while capturing", _noted(summary.incidents), grave=True),
@@ -172,9 +184,7 @@ def describe(tally: Tally) -> str:
     def count(tokens: int) -> str:
         return format_count(tokens, estimated=estimated)
 
-    cost = format_usd(tally.cost, estimated=estimated)
-    if tally.cost is None and tally.known_cost:
-        cost = f"unknown, at least {format_usd(tally.known_cost, estimated=estimated)}"
+    cost = format_cost(tally.cost, tally.known_cost, estimated=estimated)
     cached = f" of which {count(usage.cached_input_tokens)} cached" if usage.cached_input_tokens else ""
     reasoning = f" of which {count(usage.reasoning_tokens)} reasoning" if usage.reasoning_tokens else ""
     if usage.requests and usage.unmeasured_requests == usage.requests:
@@ -230,7 +240,10 @@ def _verdicts(summary: Summary) -> list[tuple[str, str, bool]]:
         f"{verdicts[verdict]:,} {verdict}" for verdict in ("within", "over", "unmeasured") if verdicts[verdict]
     ]
     if counted:
-        said.append(("budgets", ", ".join(counted), bool(verdicts["over"] or verdicts["unmeasured"])))
+        broken = any(
+            record.verdict in ("over", "unmeasured") and record.outcome not in EXCUSED for record in summary.tests
+        )
+        said.append(("budgets", ", ".join(counted), broken))
     baseline = summary.baseline
     if baseline is not None:
         within = sum(record.baseline is not None and record.baseline.status == "within" for record in summary.tests)

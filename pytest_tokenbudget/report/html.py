@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from pytest_tokenbudget.report.bars import sum_bar
+from pytest_tokenbudget.report.bars import limit_bar, sum_bar
 from pytest_tokenbudget.report.changes import Change, describe_change
 from pytest_tokenbudget.report.figures import format_count, format_usd, plural
-from pytest_tokenbudget.report.findings import cost_facts, findings, verdict_facts
+from pytest_tokenbudget.report.findings import facts, findings
 from pytest_tokenbudget.report.html_view import (
     COLUMNS,
     figures_of,
@@ -74,8 +74,11 @@ def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()
         if total.cost is None and total.known_cost
         else "",
         unmeasured=total.usage.unmeasured_requests,
-        facts=[fact for fact in cost_facts(summary, total) if fact.label != "total"],
-        verdicts=verdict_facts(summary, total),
+        facts=[
+            (fact, None if fact.headroom is None else limit_bar(fact.headroom.used, fact.headroom.allowed))
+            for fact in facts(summary, total)
+            if fact.label != "total"
+        ],
         findings=found[::-1],  # what fails the run first: a page is read from its top
         dearer=[(record.nodeid, describe_change(change)) for record, change in changes[:MOST]],
         dearer_count=len(changes),

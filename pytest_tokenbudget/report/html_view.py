@@ -10,6 +10,7 @@ from pytest_tokenbudget.report.bars import Bar, LimitBar, call_bar, limit_bar, s
 from pytest_tokenbudget.report.changes import Change, describe_change, format_change
 from pytest_tokenbudget.report.figures import (
     count_of,
+    format_cost,
     format_count,
     format_pair,
     format_usd,
@@ -184,7 +185,8 @@ def view_elsewhere(others: Sequence[tuple[str, Repriced]], total: Tally) -> list
     if not others or not most:  # of what nobody measured, no other model's cost is known
         return []
     known = total.cost is not None
-    now = Elsewhere("as it is", _cost(total), "", dearer=False, width=share(total.known_cost, most))
+    cost = format_cost(total.cost, total.known_cost, estimated=total.usage.estimated_requests > 0)
+    now = Elsewhere("as it is", cost, "", dearer=False, width=share(total.known_cost, most))
     rows = [(not known, total.known_cost, now)]
     for model, row in others:
         dearer = known and row.cost is not None and row.cost > total.known_cost
@@ -203,14 +205,6 @@ def verdict_of_run(summary: Summary) -> tuple[str, str]:
     if any(each is not None for each in limits) or any(record.verdict == "within" for record in summary.tests):
         return "holds", ""
     return "no limit", ""
-
-
-def _cost(tally: Tally) -> str:
-    """A cost, or what is known of it."""
-    estimated = tally.usage.estimated_requests > 0
-    if tally.cost is None and tally.known_cost:
-        return f"unknown, at least {format_usd(tally.known_cost, estimated=estimated)}"
-    return format_usd(tally.cost, estimated=estimated)
 
 
 def _traits(record: UsageRecord, tally: Tally) -> list[str]:

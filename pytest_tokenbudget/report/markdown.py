@@ -71,7 +71,9 @@ def code(text: str) -> str:
 
 def escape(text: str) -> str:
     """A sentence in which nothing is Markdown or HTML."""
-    return _SPECIAL.sub(_entity, printable(text))
+    shown = _SPECIAL.sub(_entity, printable(text))
+    # GitHub makes links of what looks like an address.
+    return shown.replace("://", ":&#47;/").replace("www.", "www&#46;")
 
 
 def _entity(match: re.Match[str]) -> str:

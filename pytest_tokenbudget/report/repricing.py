@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.report.figures import (
     count_of,
+    format_cost,
     format_count,
     format_excess,
     format_pair,
     format_percent,
-    format_usd,
     mark,
     plural,
     tally_figures,
@@ -81,10 +81,7 @@ def _verdict(total: Repriced) -> str:
 
 def format_there(row: Repriced) -> str:
     """What it would cost on the other model: ``$0.0023``, or ``unknown, at least $0.0023``."""
-    estimated = row.tally.usage.estimated_requests > 0
-    if row.cost is None and row.known_cost:
-        return f"unknown, at least {format_usd(row.known_cost, estimated=estimated)}"
-    return format_usd(row.cost, estimated=estimated)
+    return format_cost(row.cost, row.known_cost, estimated=row.tally.usage.estimated_requests > 0)
 
 
 def format_move(row: Repriced) -> str:

@@ -27,7 +27,7 @@ def describe_spending(spending: Spending, *, max_spend: Decimal | None = None) -
         cost, ceiling, _ = format_pair(spending.usd, max_spend)  # with the digits that tell them apart, if any do
     cost = mark(cost, estimated=spending.estimated)
     if spending.unknown_costs:
-        cost = f"unknown, at least {cost}"
+        cost = f"unknown, at least {cost}" if spending.usd else "unknown"
     tokens = format_count(spending.tokens, estimated=spending.estimated)
     least = "at least " if spending.unmeasured_requests else ""
     shown = f"{cost} on {plural(spending.requests, 'live request')} ({least}{tokens} tokens)"

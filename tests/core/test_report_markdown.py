@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import re
 from decimal import Decimal
 
@@ -189,3 +190,11 @@ def test_a_huge_run_stays_far_below_what_github_takes():
     assert len(page.encode()) < 300_000
     assert "Costliest tests (50 of 2,000)" in page
     assert "- ... and 1,950 more" in page
+
+
+@pytest.mark.parametrize("text", ["see https://evil.example/x", "www.evil.example", "http://a.b"])
+def test_no_address_becomes_a_link(text):
+    shown = escape(text)
+    assert "://" not in shown
+    assert "www." not in shown
+    assert html.unescape(shown).replace("\\", "") == text

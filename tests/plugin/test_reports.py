@@ -247,6 +247,12 @@ def test_every_kind_to_every_place(pytester, suite, go, monkeypatch):
     assert not (pytester.path / "token-report.json").exists()
 
 
+def test_a_job_s_page_that_is_the_report_s_own_place_holds_it_once(pytester, suite, go, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "page.md"))
+    assert go("--token-report=markdown:page.md", "-k", "passes").ret == 0
+    assert (pytester.path / "page.md").read_text("utf-8").count("## Token budget") == 1
+
+
 def test_from_the_ini_file_where_the_command_line_says_nothing(pytester, suite, go):
     pytester.makefile(".ini", pytest="[pytest]\ntoken_report =\n    json:one.json\n    markdown:two.md\n")
     go("-k", "passes")
