@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Context, Decimal
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.record import ModelTokens
@@ -168,13 +169,7 @@ def _counts(before: Mapping[str, ModelTokens], now: Mapping[str, ModelTokens]) -
 
 
 def _sum(models: Mapping[str, ModelTokens]) -> ModelTokens:
-    return ModelTokens(
-        requests=sum(each.requests for each in models.values()),
-        input=sum(each.input for each in models.values()),
-        cached=sum(each.cached for each in models.values()),
-        cache_write=sum(each.cache_write for each in models.values()),
-        output=sum(each.output for each in models.values()),
-    )
+    return reduce(ModelTokens.plus, models.values(), ModelTokens())
 
 
 def _names(models: set[str]) -> str:

@@ -52,7 +52,7 @@ def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()
         elsewhere: other models, and what the whole run would cost on each.
     """
     total = summary.total
-    found = findings(summary)
+    found = findings(summary, described=MOST)
     style, script = _source("page.css"), _source("page.js")
     listed = [*summary.costliest, *(each for each in summary.tests if not (each.calls or each.cache_hits))]
     parts: tuple[UsageRecord | SharedRecord, ...] = (*summary.tests, *summary.shared)
