@@ -397,6 +397,7 @@ class Collector:
             max_spend=self.settings.max_spend,
             total_max_cost=max_cost,
             total_max_tokens=max_tokens,
+            enforced=self.settings.enforcement == "enforce",
         )
         listed = {record.nodeid for record in summary.tests} | known.keys()
         return replace(summary, tests=tuple(record for record in records if record.nodeid in listed))

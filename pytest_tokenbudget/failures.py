@@ -14,11 +14,12 @@ EXCUSED = ("skipped", "xfailed")
 _NOT_FAILED = ("passed", "xpassed", "skipped")
 _FAILED = ("failed", "error")
 _OVER_BASELINE = "over the baseline"
+_VERDICTS = ("over budget", "not measured", _OVER_BASELINE)
+"""What a run that only warns is not failed for."""
 _FAULTS = (
-    "over budget",
-    "not measured",
-    _OVER_BASELINE,
+    *_VERDICTS,
     "failed for want of a recording",
+    "failed for recordings that are too old or left unplayed",
     "to blame for an attempt to reach the network after its end",
 )
 """Why a run fails for a test, in the order in which it is told."""
@@ -26,9 +27,19 @@ _FAULTS = (
 
 def failures(summary: Summary) -> tuple[str, ...]:
     """Why the run fails, each one line without figures; empty where all is within."""
+    return tuple(line for line, only_warned in _told(summary) if not only_warned)
+
+
+def warnings(summary: Summary) -> tuple[str, ...]:
+    """What a run that only warns would fail for if its limits were enforced, each one line without figures."""
+    return tuple(line for line, only_warned in _told(summary) if only_warned)
+
+
+def _told(summary: Summary) -> list[tuple[str, bool]]:
+    """What does not hold, each one line, and whether the run only warns of it."""
     found = []
     if not summary.complete:
-        found.append("the run is not complete")
+        found.append(("the run is not complete", False))
     blamed: dict[str, set[str]] = {fault: set() for fault in _FAULTS}
     for record in summary.tests:
         for fault in faults_of(record):
@@ -37,10 +48,13 @@ def failures(summary: Summary) -> tuple[str, ...]:
         # What the report as a whole says counts too, whatever its single tests say.
         excused = {record.nodeid for record in summary.tests if record.outcome in EXCUSED}
         blamed[_OVER_BASELINE] |= set(summary.baseline.over) - excused
-    found += [f"{_tests(len(tests))} {fault}" for fault, tests in blamed.items() if tests]
+    warns = not summary.enforced
+    found += [
+        (f"{_tests(len(tests))} {fault}", warns and fault in _VERDICTS) for fault, tests in blamed.items() if tests
+    ]
     if summary.run_violations:
-        found.append("the run's total is over its limit, or not known")
-    return tuple(found)
+        found.append(("the run's total is over its limit, or not known", warns))
+    return found
 
 
 def faults_of(record: UsageRecord) -> list[str]:
@@ -52,6 +66,7 @@ def faults_of(record: UsageRecord) -> list[str]:
         not excused and record.verdict == "unmeasured",
         not excused and over_baseline,
         bool(record.drift or record.blocked) and record.outcome in _FAILED,
+        bool(record.unfit) and record.outcome in _FAILED,
         # Those that passed, or were skipped, tried it after their end: no outcome tells of that.
         bool(record.blocked) and record.outcome in _NOT_FAILED,
     )

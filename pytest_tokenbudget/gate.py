@@ -364,7 +364,10 @@ class Gate:
         if missed.lines:
             record = running.record or UsageRecord(nodeid=running.nodeid, calls=running.tracker.priced_calls)
             running.record = replace(
-                record, drift=(*record.drift, *missed.drift), blocked=(*record.blocked, *missed.blocked)
+                record,
+                drift=(*record.drift, *missed.drift),
+                blocked=(*record.blocked, *missed.blocked),
+                unfit=(*record.unfit, *missed.unfit),
             )
             running.failed = True
 
@@ -376,12 +379,10 @@ class Gate:
             return  # what this test leaves, another one plays
         running.record = replace(running.record, unplayed=unplayed)
         if self.settings.unplayed_fails:
-            running.failed = True
-            pytest.fail(
-                f"{running.record.nodeid} did not ask for {len(unplayed)} recording(s) of {playback.path.name}: "
-                f"{'; '.join(unplayed)}; record it again with: "
-                f"pytest {running.record.nodeid} --token-record=rewrite",
-                pytrace=False,
+            self._fail_as_unfit(
+                running,
+                f"{running.nodeid} did not ask for {len(unplayed)} recording(s) of {playback.path.name}: "
+                f"{'; '.join(unplayed)}; record it again with: pytest {running.nodeid} --token-record=rewrite",
             )
 
     def _fail_on_age(self, running: RunningTest) -> None:
@@ -390,9 +391,13 @@ class Gate:
         if running.playback is not None and (
             line := describe_age(running.playback, subject=nodeid, nodeid=nodeid, max_age=self.settings.max_age)
         ):
-            running.failed = True
-            pytest.fail(line, pytrace=False)
+            self._fail_as_unfit(running, line)
         running.young = True
+
+    def _fail_as_unfit(self, running: RunningTest, reason: str) -> None:
+        """Fail a test for the recordings that it played."""
+        self._note_misses(running, Missed(unfit=(reason,)))
+        pytest.fail(reason, pytrace=False)
 
     def _dismiss(self, item: pytest.Item, running: RunningTest) -> tuple[str, ...]:
         """Close a test's ledger and cassette, and complete its record.
@@ -406,7 +411,9 @@ class Gate:
             missed = running.record
             self._judge(running, ran=False)  # it ended in set-up
             if missed is not None and running.record is not None:
-                running.record = replace(running.record, drift=missed.drift, blocked=missed.blocked)
+                running.record = replace(
+                    running.record, drift=missed.drift, blocked=missed.blocked, unfit=missed.unfit
+                )
         try:
             if running.playback is not None:
                 save(running.playback, whole=not running.failed)

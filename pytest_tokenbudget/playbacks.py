@@ -192,24 +192,26 @@ def _described(playback: Playback, misses: Sequence[Miss], nodeid: str, book: Pr
 
 
 class Missed(NamedTuple):
-    """What a test or fixture asked for and did not get, each one line.
+    """What a test or fixture asked for and did not get, or should not have got, each one line.
 
     Attributes:
         drift: requests that no recording answers, and why a cassette can't be used.
         blocked: attempts to reach the network past the cassette.
+        unfit: why the recordings that it got do not hold.
     """
 
     drift: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:
         """All of them."""
-        return (*self.drift, *self.blocked)
+        return (*self.drift, *self.blocked, *self.unfit)
 
     def joined(self, other: Missed) -> Missed:
         """These and others."""
-        return Missed((*self.drift, *other.drift), (*self.blocked, *other.blocked))
+        return Missed((*self.drift, *other.drift), (*self.blocked, *other.blocked), (*self.unfit, *other.unfit))
 
 
 def take_misses(playback: Playback, nodeid: str, book: PriceBook, rootdir: Path, *, fixture: str = "") -> Missed:

@@ -157,6 +157,7 @@ class UsageRecord:
         drift: requests that no recording answered, each one line.
         blocked: attempts to reach the network from a replayed test, each one line.
         unplayed: recordings that were not asked for, each one line.
+        unfit: why its recordings fail it, too old or, where that fails, left unplayed, each one line; in no document.
         cassettes: the cassette files that it used.
     """
 
@@ -173,6 +174,7 @@ class UsageRecord:
     drift: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
     unplayed: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
     cassettes: tuple[str, ...] = ()
 
     @property
@@ -288,7 +290,7 @@ class SharedRecord:
 
 
 _EXACT = Context(prec=100)
-_TEXTS = ("incidents", "drift", "blocked", "unplayed", "cassettes")
+_TEXTS = ("incidents", "drift", "blocked", "unplayed", "unfit", "cassettes")
 _TOKEN_FIELDS = tuple(each.name for each in fields(Usage) if each.name.endswith("_tokens"))
 _PLAIN_CALL_FIELDS = (
     "model", "provider", "endpoint", "source", "replayed", "request_id", "service_tier", "request_model", "reason",

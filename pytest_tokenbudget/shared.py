@@ -133,7 +133,7 @@ class SharedFixtures:
             yield
 
     def take_misses(self) -> Missed:
-        """What shared fixtures asked for and did not get since this was last asked."""
+        """What shared fixtures asked for and did not get, or should not have got, since this was last asked."""
         missed = Missed()
         for _, each in self._missed:
             missed = missed.joined(each)
@@ -206,6 +206,7 @@ class SharedFixtures:
         subject = f"fixture {shared.fixture}"
         if line := describe_age(playback, subject=subject, nodeid=nodeid, max_age=self._settings.max_age):
             self._aged.add(playback)
+            self._missed.append((shared, Missed(unfit=(line,))))
             pytest.fail(line, pytrace=False)
 
 

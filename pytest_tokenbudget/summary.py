@@ -127,6 +127,7 @@ class Summary:
         max_spend: USD that live requests may cost; ``None`` for no ceiling. No document keeps it.
         total_max_cost: USD that the whole run may cost; ``None`` for no limit. No document keeps it.
         total_max_tokens: tokens that it may use; likewise.
+        enforced: whether a limit that does not hold fails what it is for, and not only warns. No document keeps it.
     """
 
     plugin_version: str
@@ -142,6 +143,7 @@ class Summary:
     max_spend: Decimal | None = None
     total_max_cost: Decimal | None = None
     total_max_tokens: int | None = None
+    enforced: bool = True
 
     @classmethod
     def of(  # noqa: PLR0913 - the parts of one document, all by keyword
@@ -160,6 +162,7 @@ class Summary:
         max_spend: Decimal | None = None,
         total_max_cost: Decimal | None = None,
         total_max_tokens: int | None = None,
+        enforced: bool = True,
     ) -> Summary:
         """Gather a run: keep the tests worth listing, join the records of one fixture that several workers set up.
 
@@ -177,6 +180,7 @@ class Summary:
             max_spend: see the class.
             total_max_cost: see the class.
             total_max_tokens: see the class.
+            enforced: see the class.
         """
         return cls(
             plugin_version=plugin_version,
@@ -192,6 +196,7 @@ class Summary:
             max_spend=max_spend,
             total_max_cost=total_max_cost,
             total_max_tokens=total_max_tokens,
+            enforced=enforced,
         )
 
     @cached_property
@@ -338,6 +343,7 @@ def _worth_listing(record: UsageRecord) -> bool:
         or record.drift
         or record.blocked
         or record.unplayed
+        or record.unfit
         or record.incidents
         or record.violations
     )

@@ -73,6 +73,8 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
         described: of how many items of a finding the change is told; ``None`` for all. There may be thousands.
     """
     baseline = summary.baseline
+    enforced = summary.enforced
+    warned = "" if enforced else ", warning only"
     known = {record.nodeid: record for record in summary.tests}
     violated = [record for record in summary.tests if record.violations]
     judged = [record for record in violated if record.outcome not in EXCUSED]
@@ -106,28 +108,43 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
                 remedy=f"accept with: {UPDATE}",
             ),
             Finding(
-                "over the baseline",
+                f"over the baseline{warned}",
                 _changed([nodeid for nodeid in baseline.over if nodeid not in said], known, described),
-                grave=True,
+                grave=enforced,
                 remedy=f"if intended: {UPDATE}",
             ),
         ]
     found += [
         Finding("over budget or not measured, in tests that may fail", tuple(map(_judged, expected))),
         Finding("cassettes that no test used", _named(summary.unused_cassettes), remedy="delete them"),
-        Finding("recordings left unplayed", _noted(summary.unplayed)),
+        Finding(
+            "recordings left unplayed",
+            tuple(Item(each.nodeid, each.unplayed) for each in summary.tests if each.unplayed and not each.unfit),
+        ),
         Finding("errors while capturing", _noted(summary.incidents), grave=True),
         Finding("drift from the recordings", _noted(summary.drift), grave=True),
         Finding("blocked on the way to the network", _blocked(summary), grave=True),
         Finding(
-            "failed for want of an entry in the baseline",
-            _named(record.nodeid for record in missing),
+            "recordings too old, or left unplayed where that fails",
+            tuple(
+                Item(each.nodeid, each.unfit) for each in summary.tests if each.unfit and each.outcome not in EXCUSED
+            ),
             grave=True,
+        ),
+        Finding(
+            "failed for want of an entry in the baseline" if enforced else f"not in the baseline{warned}",
+            _named(record.nodeid for record in missing),
+            grave=enforced,
             remedy=f"add with: {UPDATE}",
         ),
-        Finding("not measured or not priced, so not within budget", tuple(map(_judged, unknown)), grave=True),
         Finding(
-            "over budget", tuple(map(_judged, over)), grave=True, remedy=f"if intended, raise the limit, or: {UPDATE}"
+            f"not measured or not priced, so not within budget{warned}", tuple(map(_judged, unknown)), grave=enforced
+        ),
+        Finding(
+            f"over budget{warned}",
+            tuple(map(_judged, over)),
+            grave=enforced,
+            remedy=f"if intended, raise the limit, or: {UPDATE}",
         ),
     ]
     return tuple(finding for finding in found if finding.items)
@@ -167,9 +184,12 @@ def cost_facts(summary: Summary, total: Tally) -> tuple[Fact, ...]:
 
 def verdict_facts(summary: Summary, total: Tally) -> tuple[Fact, ...]:
     """How the run stands against budgets, baseline and its own limits."""
-    said = [Fact(label, text, grave=grave) for label, text, grave in _verdicts(summary)]
+    enforced = summary.enforced
+    said = [Fact(label, text, grave=grave and enforced) for label, text, grave in _verdicts(summary)]
+    warned = "" if enforced else " (warning only)"
     said += [
-        Fact("run limit", line, grave=True) for line in limit_lines(summary.run_violations, total, explain=False)
+        Fact("run limit", line + warned, grave=enforced)
+        for line in limit_lines(summary.run_violations, total, explain=False)
     ]
     violated = {label_of(each.limit) for each in summary.run_violations}
     said += [_kept(each, total) for each in _run_limits(summary, total) if label_of(each.limit) not in violated]

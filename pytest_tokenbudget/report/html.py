@@ -58,7 +58,6 @@ def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()
     parts: tuple[UsageRecord | SharedRecord, ...] = (*summary.tests, *summary.shared)
     changes = [(record, change) for record in summary.tests if (change := Change.upwards(record)) is not None]
     changes.sort(key=lambda each: each[1].relative, reverse=True)
-    verdict, reasons = verdict_of_run(summary)
     return _template().render(
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - likewise
@@ -67,8 +66,7 @@ def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()
         version=summary.plugin_version,
         created=summary.created,
         used=total.usage.requests > 0 or total.usage.cache_hits > 0,
-        verdict=verdict,
-        reasons=reasons,
+        verdict=verdict_of_run(summary),
         total=figures_of(total),
         least=format_usd(total.known_cost, estimated=total.usage.estimated_requests > 0)
         if total.cost is None and total.known_cost

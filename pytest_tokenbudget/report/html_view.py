@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget.budget import find_headroom, headrooms
-from pytest_tokenbudget.failures import failures
+from pytest_tokenbudget.failures import failures, warnings
 from pytest_tokenbudget.report.bars import Bar, LimitBar, call_bar, limit_bar, share
 from pytest_tokenbudget.report.changes import Change, describe_change, format_change
 from pytest_tokenbudget.report.figures import (
@@ -37,6 +37,16 @@ COLUMNS = ("cost", "tokens", "input", "cached", "output", "requests")
 
 _UNKNOWN = "Infinity"
 """What is not known is sorted to where it gets attention: above all that is."""
+
+_HELD = "budgets, baseline, limits of the run"
+
+
+class RunVerdict(NamedTuple):
+    """Whether the run holds what was set: in a word or two, what of, or why not, and how it is coloured."""
+
+    word: str
+    said: str
+    kind: str
 
 
 class Figure(NamedTuple):
@@ -150,7 +160,7 @@ def view_test(record: UsageRecord) -> Row:
             *(f"while capturing: {line}" for line in record.incidents),
             *record.drift,
             *record.blocked,
-            *record.unplayed,
+            *(record.unfit or record.unplayed),
         ),
         calls=_calls(record.calls),
     )
@@ -197,14 +207,16 @@ def view_elsewhere(others: Sequence[tuple[str, Repriced]], total: Tally) -> list
     return [view for _, _, view in sorted(rows, key=lambda each: (each[0], each[1], each[2].model))]
 
 
-def verdict_of_run(summary: Summary) -> tuple[str, str]:
-    """Whether the run holds what was set, in a word or two, and why not."""
+def verdict_of_run(summary: Summary) -> RunVerdict:
+    """Whether the run holds what was set."""
     if reasons := failures(summary):
-        return "does not hold", "; ".join(reasons)
+        return RunVerdict("does not hold", "; ".join(reasons), "bad")
+    if reasons := warnings(summary):
+        return RunVerdict("warns only", f"{'; '.join(reasons)}: limits are not enforced in this run", "warned")
     limits = (summary.baseline, summary.total_max_cost, summary.total_max_tokens)
     if any(each is not None for each in limits) or any(record.verdict == "within" for record in summary.tests):
-        return "holds", ""
-    return "no limit", ""
+        return RunVerdict("holds", _HELD, "good")
+    return RunVerdict("no limit", _HELD, "good")
 
 
 def _traits(record: UsageRecord, tally: Tally) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from report_samples import call, summarise
+from report_samples import call, entry, summarise
 
 from pytest_tokenbudget.budget import Budget, Violation
 from pytest_tokenbudget.record import UsageRecord
@@ -13,7 +14,7 @@ from pytest_tokenbudget.report.findings import describe, facts, findings
 from pytest_tokenbudget.report.html import render_html
 from pytest_tokenbudget.report.spending import describe_spending
 from pytest_tokenbudget.spending import Spending
-from pytest_tokenbudget.summary import tally_of
+from pytest_tokenbudget.summary import BaselineSummary, tally_of
 from pytest_tokenbudget.usage import ModelCall
 
 UNMEASURED = ModelCall(model="m", reason="cut")
@@ -40,6 +41,43 @@ def test_a_test_that_may_fail_is_told_of_without_alarm(outcome, grave):
     assert [item.subject for item in finding.items] == ["t.py::test_a"]
     budgets = next(fact for fact in facts(summary, summary.total) if fact.label == "budgets")
     assert (budgets.text, budgets.grave) == ("1 over", grave)
+
+
+def test_where_limits_only_warn_they_raise_no_alarm():
+    limit = Violation(limit="total_max_tokens", allowed=20, used=25)
+    above = UsageRecord(
+        nodeid="t.py::test_b", calls=(call(9, 1, "0.2"),), baseline=entry("over", given=5, cost="0.1")
+    )
+    unmeasured = UsageRecord(
+        nodeid="t.py::test_c",
+        verdict="unmeasured",
+        calls=(UNMEASURED,),
+        violations=(Violation(limit="unmeasured", reason="cut"),),
+    )
+    records = (over("passed"), above, unmeasured)
+    baseline = BaselineSummary.of(records, path="b.json", stale=())
+    summary = summarise(*records, baseline=baseline, run_violations=(limit,), enforced=False)
+    assert {finding.title: finding.grave for finding in findings(summary)} == {
+        "over the baseline, warning only": False,
+        "not measured or not priced, so not within budget, warning only": False,
+        "over budget, warning only": False,
+    }
+    told = {fact.label: fact for fact in facts(summary, summary.total)}
+    assert told["run limit"].text.endswith("(warning only)")
+    # That a figure is not known stays what it is.
+    assert [label for label, fact in told.items() if fact.grave] == ["unmeasured"]
+    assert {finding.grave for finding in findings(replace(summary, enforced=True))} == {True}
+
+
+def test_recordings_that_fail_a_test_are_told_with_what_failed():
+    old = UsageRecord(nodeid="t.py::test_old", outcome="failed", unfit=("t.py::test_old plays an old one",))
+    left = UsageRecord(nodeid="t.py::test_left", outcome="failed", unplayed=("one",), unfit=("did not ask for one",))
+    passed = UsageRecord(nodeid="t.py::test_passed", unplayed=("two",))
+    expected = UsageRecord(nodeid="t.py::test_may_fail", outcome="xfailed", unfit=("plays an old one",))
+    unplayed, unfit = findings(summarise(old, left, passed, expected))
+    assert (unplayed.grave, [item.subject for item in unplayed.items]) == (False, ["t.py::test_passed"])
+    assert (unfit.grave, [item.subject for item in unfit.items]) == (True, ["t.py::test_old", "t.py::test_left"])
+    assert [item.lines for item in unfit.items] == [old.unfit, left.unfit]
 
 
 def test_of_what_nobody_measured_no_figure_is_made():

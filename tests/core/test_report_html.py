@@ -8,9 +8,10 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_samples import call, summarise, varied
+from report_samples import call, entry, summarise, varied
 from report_strategies import calls, summaries
 
+from pytest_tokenbudget.budget import Violation
 from pytest_tokenbudget.record import UsageRecord
 from pytest_tokenbudget.report.bars import FULL, KINDS, call_bar, limit_bar, sum_bar
 from pytest_tokenbudget.report.html import SHOWN, render_html
@@ -40,6 +41,7 @@ class Page(HTMLParser):
 
 
 OWN = Page(render_html(varied()))
+RUN_OVER = Violation(limit="total_max_tokens", allowed=1, used=2)
 
 
 @settings(deadline=None, max_examples=50)
@@ -124,11 +126,44 @@ def test_whatever_decimal_context_a_test_left_behind():
         ({"verdict": "unmeasured"}, "does not hold"),
         ({"drift": ("changed",), "outcome": "failed"}, "does not hold"),
         ({"blocked": ("tried",)}, "does not hold"),
+        ({"unfit": ("too old",), "outcome": "failed"}, "does not hold"),
+        ({"unfit": ("too old",), "outcome": "xfailed"}, "no limit"),
+        ({"unplayed": ("one",)}, "no limit"),
     ],
 )
 def test_the_page_says_what_the_shards_of_the_run_would_be_judged(record, verdict):
     summary = summarise(UsageRecord(nodeid="t.py::test_a", calls=(call(1, 1, "0.1"),), **record))
     assert f"<title>Token budget: $0.1000, {verdict}</title>" in render_html(summary)
+
+
+@pytest.mark.parametrize(
+    ("record", "run", "verdict", "said"),
+    [
+        ({"verdict": "over"}, {}, "warns only", "1 test is over budget"),
+        ({"verdict": "unmeasured"}, {}, "warns only", "1 test is not measured"),
+        ({"baseline": entry("over", cost="0.05")}, {}, "warns only", "1 test is over the baseline"),
+        ({}, {"run_violations": (RUN_OVER,)}, "warns only", "the run&#39;s total is over its limit, or not known"),
+        ({"verdict": "within"}, {}, "holds", "budgets, baseline, limits of the run"),
+        ({"verdict": "over"}, {"complete": False}, "does not hold", "the run is not complete"),
+        (
+            {"verdict": "over", "drift": ("changed",), "outcome": "failed"},
+            {},
+            "does not hold",
+            "1 test is failed for want of a recording",
+        ),
+    ],
+)
+def test_the_page_of_a_run_that_only_warns_says_so(record, run, verdict, said):
+    summary = summarise(UsageRecord(nodeid="t", calls=(call(1, 1, "0.1"),), **record), enforced=False, **run)
+    limits = ": limits are not enforced in this run" if verdict == "warns only" else ""
+    assert f"<strong>{verdict}</strong> {said}{limits}</li>" in render_html(summary)
+
+
+def test_a_run_without_usage_that_failed_does_not_look_well():
+    blocked = UsageRecord(nodeid="t", outcome="failed", blocked=("tried",))
+    page = render_html(summarise(blocked))
+    assert '<p class="bad"><strong>does not hold</strong> 1 test is failed for want of a recording</p>' in page
+    assert "<strong>no limit" not in render_html(summarise())
 
 
 def test_a_test_that_is_unmeasured_for_any_reason_is_found_by_that_word():

@@ -125,7 +125,7 @@ def test_old_recordings_fail_the_tests_that_play_them(suite, run, how):
         result = run(*how)
         assert not lines(result, "test_a.py::test_old plays")
         return
-    result = run(*how, "--junit-xml=junit.xml")
+    result = run(*how, "--junit-xml=junit.xml", "--token-report")
     result.assert_outcomes(passed=5, failed=5, xfailed=1, errors=1)
     told = {
         "test_old": f"a recording of {day(91)}, 91 days old",
@@ -138,7 +138,10 @@ def test_old_recordings_fail_the_tests_that_play_them(suite, run, how):
         f"re-record with: pytest test_a.py::{name} --token-record=rewrite"
         for name, what in told.items()
     }
-    assert set(lines(result, "test_a.py::")) == {*expected, "test_a.py::test_over is over its token budget."}
+    failures, _, report = result.stdout.str().partition("= token budget =")
+    told_of = {line for line in failures.splitlines() if line.startswith("test_a.py::")}
+    assert told_of == {*expected, "test_a.py::test_over is over its token budget."}
+    assert "recordings too old, or left unplayed where that fails (4)" in report
     assert "its own" in result.stdout.str()
 
 
@@ -170,8 +173,11 @@ def test_shared_fixtures(pytester, record, run):
         """
     )
     record("documents@module", index=120, end=120)
-    result = run("--token-max-age=90d")
+    result = run("--token-max-age=90d", "--token-report=html:page.html")
     result.assert_outcomes(passed=1, errors=2)
+    page = (pytester.path / "page.html").read_text("utf-8")
+    # Each worker of xdist has a fixture of its own.
+    assert re.search(r"does not hold</strong> (1 test is|2 tests are) failed for recordings that are too old", page)
     told = lines(result, "fixture documents plays")
     assert len(told) == 2
     assert all(

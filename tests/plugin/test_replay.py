@@ -528,8 +528,10 @@ def test_what_was_not_played_is_listed_or_fails(pytester, client, run, document)
     run("--token-report=json").assert_outcomes(passed=2)
     assert [each["nodeid"] for each in document()["unplayed"]] == ["test_a.py::test_it"]
     assert any("test_gone.yaml" in name for name in document()["unused_cassettes"])
-    result = run("-o", "token_unplayed=fail")
+    result = run("-o", "token_unplayed=fail", "--token-report=html:page.html")
     result.assert_outcomes(failed=1, passed=1)
+    page = (pytester.path / "page.html").read_text("utf-8")
+    assert "does not hold</strong> 1 test is failed for recordings that are too old or left unplayed" in page
     assert "--token-record=rewrite" in result.stdout.str()
 
 

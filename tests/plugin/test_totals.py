@@ -78,8 +78,9 @@ def test_without_a_terminal(suite, go):
     assert go("--token-total-max-tokens=36", "-p", "no:terminal").ret == pytest.ExitCode.OK
 
 
-def test_warn_says_it_and_off_does_not(suite, go):
-    result = go("--token-total-max-tokens=35", "--token-budget=warn")
+def test_warn_says_it_and_off_does_not(pytester, suite, go):
+    result = go("--token-total-max-tokens=35", "--token-budget=warn", "--token-report=html:page.html")
+    assert "warns only</strong>" in (pytester.path / "page.html").read_text("utf-8")
     assert result.ret == pytest.ExitCode.OK
     assert len(said(result)) == 1
     result = go("--token-total-max-tokens=35", "--token-budget=off")
