@@ -443,8 +443,8 @@ class Gate:
 
 
 def _ends_test(report: pytest.TestReport) -> bool:
-    """Whether pytest tells of the test by this report: by its call's, or by that of a set-up that did not pass."""
-    return report.when == "call" or (report.when == "setup" and not report.passed)
+    """Whether pytest tells of the test by this report: of its call, or of a set-up or teardown that did not pass."""
+    return report.when == "call" or not report.passed
 
 
 def _brief_figures(running: RunningTest) -> str:

@@ -103,13 +103,12 @@ class Change:
         return mark(percent, estimated=self.estimated) if percent else "from 0"
 
 
-def format_change(record: UsageRecord) -> str:
-    """The change in a few letters: ``+12%`` of the tokens, ``-5%``, ``+40% cost``, ``=``, ``new``; empty for none."""
+def format_change(record: UsageRecord, change: Change | None) -> str:
+    """A change in a few letters: ``+12%`` of the tokens, ``-5%``, ``+40% cost``, ``=``, ``new``; or nothing."""
     if record.baseline is None:
         return ""
     if record.baseline.status == "new":
         return "new"
-    change = Change.of(record)
     if change is None or change.telling is None:
         return UNCHANGED
     return change.percent(*change.telling) + ("" if change.telling is change.tokens else " cost")

@@ -152,7 +152,7 @@ def view_test(record: UsageRecord) -> Row:
         words=" ".join((*dict.fromkeys(call.model for call in record.calls), *_traits(record, tally))),
         figures=figures_of(tally),
         nearest=None if nearest is None else _limit(nearest, judged, record),
-        change=Figure(format_change(record), _change_key(record, change)),
+        change=Figure(format_change(record, change), _change_key(record, change)),
         limits=tuple(_limit(each, judged, record) for each in headrooms(judged, record.budget)),
         lines=(
             *limit_lines(record.violations, tally, record),

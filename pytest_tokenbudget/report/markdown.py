@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pytest_tokenbudget.report.changes import format_change
+from pytest_tokenbudget.report.changes import Change, format_change
 from pytest_tokenbudget.report.figures import count_of, format_count, tally_figures
 from pytest_tokenbudget.report.findings import describe, facts, findings, model_names
 from pytest_tokenbudget.report.headroom import draw_bar, format_share, headroom_of, is_estimate
@@ -28,8 +28,11 @@ MOST_OPEN = 10
 MAX_NAME = 300
 
 _PLAIN_CODE = re.compile(r"[^`|<>&\\]+")
+# What would begin a list of its own, or a rule, where a sentence is the item of a list.
+_START = re.compile(r"^(\d{1,9}(?=[.)](?:\s|$))|(?=[-+](?:\s|$)|-[- ]*$))")
 # Everything that Markdown, GitHub's mentions and references, or HTML could take for its own.
 _SPECIAL = re.compile(r"[^A-Za-z0-9 .,;:/()=+%$?'\"-]")
+_ISSUE = re.compile(r"(?<=\bGH)-(?=\d)", re.IGNORECASE)
 _FIGURES = ("cost", "tokens", "input", "cached", "output", "requests")
 
 
@@ -72,8 +75,9 @@ def code(text: str) -> str:
 def escape(text: str) -> str:
     """A sentence in which nothing is Markdown or HTML."""
     shown = _SPECIAL.sub(_entity, printable(text))
-    # GitHub makes links of what looks like an address.
-    return shown.replace("://", ":&#47;/").replace("www.", "www&#46;")
+    shown = _START.sub(r"\1\\", shown)
+    # GitHub makes links of what looks like an address, or like a reference to an issue.
+    return _ISSUE.sub("&#45;", shown.replace("://", ":&#47;/").replace("www.", "www&#46;"))
 
 
 def _entity(match: re.Match[str]) -> str:
@@ -129,7 +133,7 @@ def _sentence(line: str) -> str:
 
 
 def _tests(records: Sequence[UsageRecord], *, compared: bool) -> str:
-    changes = [[escape(format_change(record))] if compared else [] for record in records]
+    changes = [[escape(format_change(record, Change.of(record)))] if compared else [] for record in records]
     rows = [
         [
             *_cells(tally_of(record.calls, cache_hits=record.cache_hits)),

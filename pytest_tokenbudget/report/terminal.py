@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
-from pytest_tokenbudget.report.changes import format_change
+from pytest_tokenbudget.report.changes import Change, format_change
 from pytest_tokenbudget.report.figures import count_of, format_count, tally_figures
 from pytest_tokenbudget.report.findings import cost_facts, describe_call, findings, model_names, verdict_facts
 from pytest_tokenbudget.report.headroom import BAR_WIDTH, draw_bar, format_share, headroom_of, is_estimate
@@ -109,7 +109,7 @@ class _Page:
         self._heading(f"costliest tests{hidden}")
         tallies = [tally_of(record.calls, cache_hits=record.cache_hits) for record in shown]
         columns = self._figure_columns(tallies, detailed=self.width >= WIDE)
-        changes = [format_change(record) for record in shown] if compared else []
+        changes = [format_change(record, Change.of(record)) for record in shown] if compared else []
         if any(changes):
             columns.append(["baseline", *changes])
         budgets = self._budgets(shown)

@@ -375,13 +375,34 @@ def test_it_prints_with_what_was_opened_and_without_its_controls(show):
     assert page.pdf().startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("width", [400, 800, 1280, 2560])
+def test_paper_is_wide_enough_for_the_table_and_its_names(show):
+    page = show(varied(), viewport={"width": 718, "height": 1000})  # A4 without its margins
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    for cell in page.locator("#tests td.name").all():
+        assert cell.bounding_box()["width"] >= 150
+
+
+def test_on_paper_nothing_to_do_is_hidden(show):
+    left = [UsageRecord(nodeid=f"a.py::test_{n}", unplayed=("one",)) for n in range(6)]
+    page = show(summarise(*left))
+    closed = "document.querySelectorAll('details.finding:not([open])').length"
+    assert page.evaluate(closed) == 1
+    page.evaluate(f"addEventListener('beforeprint', () => {{ window.onPaper = {closed} }})")
+    page.pdf()
+    assert page.evaluate("window.onPaper") == 0
+    assert page.evaluate(closed) == 1
+
+
+@pytest.mark.parametrize("width", [400, 800, 1000, 1280, 2560])
 def test_no_width_makes_the_page_itself_scroll_sideways(show, width):
     long = UsageRecord(
         nodeid="tests/" + "x" * 150 + "::test_" + "y" * 150, calls=(call(9, 2, "0.001", model="m" * 200),)
     )
     page = show(summarise(long, *varied().tests), viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for cell in page.locator("td.name").all():
+        assert cell.bounding_box()["width"] >= min(200, width / 4)
 
 
 def test_without_its_script_the_costliest_are_there(show):

@@ -57,14 +57,14 @@ def record(*calls, tokens=100, cost="0.01", models=None, **more):
     ],
 )
 def test_a_change_in_a_few_letters(test, shown):
-    assert format_change(test) == shown
+    assert format_change(test, Change.of(test)) == shown
 
 
 def test_equal_tokens_are_no_change_whatever_tiers_make_of_the_sum():
     test = record(call(100, "0.02"), models=entry(new={"requests": 1, "input": 100}))
     assert Change.of(test) is None
     assert Change.upwards(test) is None
-    assert format_change(test) == "="
+    assert format_change(test, Change.of(test)) == "="
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_what_was_used_after_the_judgement_is_no_change():
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_the_sign_is_that_of_the_difference(now, before, cost_now, cost_before):
     test = record(call(now, str(cost_now)), tokens=before, cost=str(cost_before))
-    shown = format_change(test)
+    shown = format_change(test, Change.of(test))
     up = now > before or cost_now > cost_before
     assert (Change.upwards(test) is not None) == up
     if now > before:

@@ -160,6 +160,28 @@ def test_names(name, shown):
     assert code(name) == shown
 
 
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        ("- one", r"\- one"),
+        ("+ one", r"\+ one"),
+        ("-", r"\-"),
+        ("---", r"\---"),
+        ("- - -", r"\- - -"),
+        ("12. one", r"12\. one"),
+        ("3) one", r"3\) one"),
+        ("-5% of it", "-5% of it"),
+        ("+12%", "+12%"),
+        ("3.5 times", "3.5 times"),
+        ("1,234. it is", "1,234. it is"),
+        ("as GH-3 and gh-14 said", "as GH&#45;3 and gh&#45;14 said"),
+        ("GH-x, HIGH-3", "GH-x, HIGH-3"),
+    ],
+)
+def test_no_sentence_begins_a_list_or_names_an_issue(sentence, shown):
+    assert escape(sentence) == shown
+
+
 def test_sentences():
     assert escape("set token_prices to _x_ & *y* [z](u) ~1") == r"set token_prices to \_x\_ &#38; \*y\* \[z\](u) \~1"
 

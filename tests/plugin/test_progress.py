@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from pytest_tokenbudget.record import FIGURES_ATTRIBUTE
+
 PRICES = '[models."small"]\ninput = 1.0\noutput = 2.0\n'
 SUITE = """
 import model, pytest
@@ -92,9 +94,32 @@ def test_the_summary_keeps_pytests_words(suite, go):
     assert not re.search(r"[A-Z]+ \(\d", summary)
 
 
-def test_nothing_is_added_where_tests_are_dots(suite, go):
-    result = go("--token-report")
-    assert "tokens, $" not in result.stdout.str().partition("= token budget =")[0].partition("FAILURES")[0]
+def test_a_teardown_that_fails_tells_what_the_test_used_with_it(pytester, told, go):
+    pytester.makefile(".toml", prices=PRICES)
+    pytester.makepyfile(
+        test_suite="""
+        import model, pytest
+        @pytest.fixture
+        def closing():
+            yield
+            model.ask(30, 1, model="small")
+            raise OSError
+        def test_it(closing): model.ask(10, 8, model="small")
+        """
+    )
+    told_of = [line for line in go("--token-report", "-v").outlines if "test_suite.py::test_it" in line]
+    assert sum("PASSED (18 tokens, $0.000026)" in line for line in told_of) == 1
+    assert sum("ERROR (49 tokens, $0.000058)" in line for line in told_of) == 1
+
+
+def test_where_tests_are_dots_no_figures_are_worked_out(pytester, suite, go):
+    pytester.makeconftest(f"""
+        def pytest_runtest_logreport(report):
+            if hasattr(report, {FIGURES_ATTRIBUTE!r}):
+                print("figures of", report.nodeid)
+    """)
+    assert "figures of" not in go("--token-report", "-s").stdout.str()
+    assert "figures of" in go("--token-report", "-s", "-v").stdout.str()
 
 
 def test_as_without_the_plugin_where_no_model_is_used(pytester, go, run):

@@ -1,5 +1,15 @@
 "use strict";
 (() => {
+  /* Paper has what stands closed on the screen: no one can open it there. */
+  const closed = [];
+  addEventListener("beforeprint", () => {
+    closed.push(...document.querySelectorAll("details.finding:not([open])"));
+    for (const each of closed) each.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const each of closed.splice(0)) each.open = false;
+  });
+
   const table = document.getElementById("tests");
   if (!table) return;
   const body = table.tBodies[0];
