@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_tokenbudget import __version__
-from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import judge_total
 from pytest_tokenbudget.delivery import Delivery
 from pytest_tokenbudget.errors import ConfigurationError
-from pytest_tokenbudget.extent import DESELECTED, Extent, narrowed_by, outside
+from pytest_tokenbudget.extent import DESELECTED, Extent
+from pytest_tokenbudget.files import shown_from
 from pytest_tokenbudget.late import spool_path, unspool
+from pytest_tokenbudget.outcomes import Outcomes
 from pytest_tokenbudget.record import LATE, LEFTOVER, RECORD_ATTRIBUTE, SharedRecord, UsageRecord
+from pytest_tokenbudget.run_baseline import RunBaseline
 from pytest_tokenbudget.spending import Spending
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterable
+    from collections.abc import Generator, Iterable
     from decimal import Decimal
 
     from pytest_tokenbudget.baseline import Baseline
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.record import Outcome
     from pytest_tokenbudget.settings import Settings
-    from pytest_tokenbudget.summary import BaselineSummary, Note, PriceTable, Summary
+    from pytest_tokenbudget.summary import Note, PriceTable, Summary
 
 FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
@@ -46,15 +48,14 @@ class Collector:
         self.config = config
         self.settings = settings
         self.book = book
-        self.baseline = baseline
         self.created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self.extent = Extent()
+        self._baseline = RunBaseline(config, settings, baseline, self.extent)
         self.delivery = Delivery(config, settings.reports, book)
         self._runs = not any(getattr(config.option, name, None) for name in _NO_RUN)
         self._records: dict[str, UsageRecord] = {}
         self._shared: list[SharedRecord] = []
-        self._outcomes: dict[str, Outcome] = {}
-        self._failed_subtests: set[str] = set()
+        self._outcomes = Outcomes()
         self._seen: dict[str, Outcome] = {}
         self._crashed = False
         self._came_to_end = False
@@ -79,8 +80,8 @@ class Collector:
         if not self._runs:
             return
         self.config.pluginmanager.register(self.extent, "pytest_tokenbudget_extent")
-        if self.settings.baseline_update == "prune" and (reason := self._partial()) is not None:
-            raise pytest.UsageError(f"token budget: {_no_prune(reason)}")
+        if (reason := self._baseline.why_no_prune()) is not None:
+            raise pytest.UsageError(f"token budget: {reason}")
         self._join_others()
         if not self.delivery.writes_files:
             return
@@ -107,18 +108,11 @@ class Collector:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's record off its teardown report."""
-        if hasattr(report, "context"):
-            # A subtest's. The test itself reports too, and pytest makes a failure of that only where it is shown.
-            if report.failed:
-                self._failed_subtests.add(report.nodeid)
-            return
-        self._note_outcome(report)
-        if report.when != "teardown":
+        self._outcomes.note(report)
+        if report.when != "teardown" or hasattr(report, "context"):
             return
         carried: dict[str, Any] = getattr(report, RECORD_ATTRIBUTE, {})
-        outcome = self._outcomes.pop(report.nodeid, "passed")
-        if outcome == "passed" and report.nodeid in self._failed_subtests:
-            outcome = "failed"
+        outcome = self._outcomes.take(report.nodeid)
         if (record := carried.get("record")) is None:
             self._seen[report.nodeid] = outcome
         else:
@@ -263,22 +257,6 @@ class Collector:
         """What replayed tests tried after their end, unless they are expected to fail: each one line."""
         return [line for nodeid, lines in self._late.items() if self._seen.get(nodeid) != "xfailed" for line in lines]
 
-    def _note_outcome(self, report: pytest.TestReport) -> None:
-        before = self._outcomes.get(report.nodeid)
-        if report.outcome == "rerun" or report.when == "setup":  # type: ignore[comparison-overlap]
-            self._outcomes.pop(report.nodeid, None)
-            before = None
-        expected = hasattr(report, "wasxfail")
-        outcome: Outcome | None = None
-        if report.outcome == "skipped":
-            outcome = "xfailed" if expected else "skipped"
-        elif report.outcome == "failed":
-            outcome = "failed" if report.when == "call" else "error"
-        elif report.when == "call":
-            outcome = "xpassed" if expected else "passed"
-        if outcome is not None and not (before == "failed" and outcome == "error"):
-            self._outcomes[report.nodeid] = outcome
-
     def _fails_limits(self) -> bool:
         """Hold what the run has used up to now against its limits; whether it fails for that."""
         self._failed_run = self._judge_run()
@@ -337,38 +315,20 @@ class Collector:
         return [*lines, *late, *limits, *refused]
 
     def _update_baseline(self, *, complete: bool) -> list[str]:
-        path, prune_to = self.settings.baseline, None
+        """Write it, and say so; returns why it can't be."""
+        if (reason := self._baseline.why_no_prune(complete=complete)) is not None:
+            return [reason]
         try:
-            before = baselines.load(path).tests if path.exists() else {}
-            if self.settings.baseline_update == "prune":
-                if (reason := self._partial() if complete else "it did not come to its end") is not None:
-                    return [_no_prune(reason)]
-                prune_to = {*self._seen, *before} - {*self._gone(before)}
-            passed = {
-                nodeid: record.models
-                for nodeid, record in self._records.items()
-                if record.outcome == "passed"
-                # A test that stopped to use a model is remembered as such; one that never did is not.
-                and (record.calls or (nodeid in before and not record.cache_hits))
-                and not record.tally.usage.unmeasured_requests
-                and not record.incidents
-            }
-            if not passed and prune_to is None:
-                self.delivery.say(["token budget: no test that passed used a model; the baseline is as it was"])
-                return []
-            self.baseline = baselines.update(path, passed, prune_to=prune_to)
+            self.delivery.say([f"token budget: {self._baseline.update(self._records, self._seen)}"])
         except ConfigurationError as error:
             return [str(error)]
-        dropped = len(before.keys() - self.baseline.tests.keys())
-        said = f"token budget: wrote {len(passed)} test(s) to {self._shown(path)}"
-        self.delivery.say([f"{said}, dropped {dropped}" if dropped else said])
         return []
 
     def _summarise(self, *, complete: bool) -> Summary:
         from pytest_tokenbudget.summary import Summary  # noqa: PLC0415 - not on the start-up path
 
         max_cost, max_tokens = self._run_limits()
-        known = {} if self.baseline is None or self.settings.baseline_update else self.baseline.tests
+        known = self._baseline.entries
         # A test that was skipped was not compared; its entry is still listed.
         records = [
             *map(self._with_late, self._records.values()),
@@ -390,10 +350,10 @@ class Collector:
             created=self.created,
             prices=self._prices(),
             complete=complete,
-            baseline=self._baseline_summary(complete=complete),
+            baseline=self._baseline.summarise(self._records, self._seen, complete=complete),
             run_violations=self._failed_run,
             price_change=self._price_change,
-            unused_cassettes=self._unused_cassettes() if complete and self._partial() is None else (),
+            unused_cassettes=self._unused_cassettes() if complete and self._baseline.partial is None else (),
             max_spend=self.settings.max_spend,
             total_max_cost=max_cost,
             total_max_tokens=max_tokens,
@@ -413,53 +373,16 @@ class Collector:
 
         return describe_unread(self.book.own, self.settings.price_date)
 
-    def _baseline_summary(self, *, complete: bool) -> BaselineSummary | None:
-        if self.baseline is None:
-            return None
-        from pytest_tokenbudget.summary import BaselineSummary  # noqa: PLC0415 - not on the start-up path
-
-        stale: tuple[str, ...] = ()
-        if complete and not self.extent.deselected and narrowed_by(self.config) is None:
-            gone = self._gone(self.baseline.tests)
-            elsewhere = set(outside(self.config, gone))
-            stale = tuple(nodeid for nodeid in gone if nodeid not in elsewhere)
-        return BaselineSummary.of(self._records.values(), path=self._shown(self.settings.baseline), stale=stale)
-
-    def _gone(self, entries: Collection[str]) -> tuple[str, ...]:
-        return self.extent.gone(entries, self._seen, self.config.rootpath)
-
     def _unused_cassettes(self) -> tuple[str, ...]:
         """Cassettes in the folders that this run used that no test of it asked for."""
         used = {Path(path).resolve() for record in self._records.values() for path in record.cassettes}
         folders = {path.parent for path in used}
         return tuple(
-            self._shown(path)
+            shown_from(self.settings.rootdir, path)
             for folder in sorted(folders)
             for path in sorted(folder.glob("*.yaml"))
             if path.resolve() not in used and "@" not in path.stem
         )
-
-    def _partial(self) -> str | None:
-        """Why the run covers a part of the suite only; ``None`` where it covers all that the baseline knows."""
-        if (flag := narrowed_by(self.config)) is not None:
-            return f"{flag} leaves tests out"
-        if self.extent.deselected:
-            return "tests were deselected"
-        path = self.settings.baseline
-        known = baselines.load(path).tests if self.settings.baseline_update and path.exists() else ()
-        if elsewhere := outside(self.config, known):
-            return f"{elsewhere[0]} lies outside of what it collects"
-        return None
-
-    def _shown(self, path: Path) -> str:
-        try:
-            return path.relative_to(self.settings.rootdir).as_posix()
-        except ValueError:
-            return str(path)
-
-
-def _no_prune(reason: str) -> str:
-    return f"--token-update-baseline=prune needs a whole run, and this is none: {reason}; nothing was written"
 
 
 def _still_spent(record: UsageRecord) -> list[SharedRecord]:

@@ -37,6 +37,11 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
+def shown_from(folder: Path, path: Path) -> str:
+    """A path as a user would name it who stands in a folder: relative where it lies below."""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
 def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Replace a file's content in one step: a reader, or a crash, meets the old or the new content, never a part.
 

@@ -17,6 +17,7 @@ from pytest_tokenbudget.capture.estimate import count_prompt
 from pytest_tokenbudget.capture.request_index import body_bytes
 from pytest_tokenbudget.capture.scrub import scrub_path
 from pytest_tokenbudget.capture.wire.exchange import Exchange
+from pytest_tokenbudget.files import shown_from
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def describe_misses(
         rootdir: paths are shown from here.
     """
     command = f"pytest {shlex.quote(nodeid)} --token-record=" if nodeid else "pytest --token-record="
-    path = (
-        playback.path.relative_to(rootdir).as_posix() if playback.path.is_relative_to(rootdir) else str(playback.path)
-    )
+    path = shown_from(rootdir, playback.path)
     lines: dict[str, None] = {}
     for miss in misses:
         where = scrub_path(miss.url)
