@@ -15,11 +15,17 @@ HERE = Path(__file__).resolve().parent
 PACKAGES = {
     "bare": ("pytest",),
     "recording": ("pytest-recording", "langchain-openai"),
-    "ours": (str(CHECKOUT), "langchain-openai", "pytest-xdist"),
+    "ours": (str(CHECKOUT), "langchain-openai"),
+    "spread": (str(CHECKOUT), "pytest-xdist"),
 }
 """What each environment has, by its name."""
 
-PLUGINS = {"bare": (), "recording": ("-p", "recording"), "ours": ("-p", "pytest_tokenbudget")}
+PLUGINS = {
+    "bare": (),
+    "recording": ("-p", "recording"),
+    "ours": ("-p", "pytest_tokenbudget"),
+    "spread": ("-p", "pytest_tokenbudget", "-p", "xdist"),
+}
 """pytest's options for the one plugin of each environment; all others are off."""
 
 

@@ -292,11 +292,11 @@ def spread(bench: Bench) -> list[Row]:
     """Tests without a model, over two workers of xdist."""
     tests = 20 if bench.quick else 2_000
     folder = suites.write_idle(bench.folder / "spread", tests)
-    python, arguments = bench.pytest("ours")
-    workers = ["-p", "xdist", "-n", "2"]
+    python, arguments = bench.pytest("spread")
+    off = [*QUIET, "-p", "xdist"]
     measures = {
-        "on": partial(measure.cpu_seconds, python, ["-m", "pytest", *arguments, *workers], folder),
-        "off": partial(measure.cpu_seconds, python, ["-m", "pytest", *QUIET, *workers], folder),
+        name: partial(measure.cpu_seconds, python, ["-m", "pytest", *each, "-n", "2"], folder)
+        for name, each in (("on", arguments), ("off", off))
     }
     found = measure.interleave(bench.rounds, measures)
     slower = measure.ratio(found["on"], found["off"])
