@@ -18,7 +18,6 @@ import httpx2
 import openai
 import pytest
 import requests
-from model_server import ModelServer
 
 from pytest_tokenbudget.capture.attach import attached
 from pytest_tokenbudget.errors import SpendingRefused
@@ -185,12 +184,6 @@ def ceiling():
             return account, frame.running
 
         yield ceiling
-
-
-@pytest.fixture
-def server():
-    with ModelServer() as server:
-        yield server
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -23,7 +23,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 from langchain_openai import AzureChatOpenAI, AzureOpenAI, ChatOpenAI, OpenAI, OpenAIEmbeddings
-from model_server import Answer, ModelServer, ToolCall
+from model_server import Answer, ToolCall
 from pydantic import BaseModel
 from truth import GREETING, assert_billed
 
@@ -51,12 +51,6 @@ class Person(BaseModel):
     """A person."""
 
     name: str
-
-
-@pytest.fixture
-def server():
-    with ModelServer() as server:
-        yield server
 
 
 @pytest.fixture

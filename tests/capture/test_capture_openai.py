@@ -7,30 +7,11 @@ import json
 
 import openai
 import pytest
-from model_server import ModelServer
 from truth import GREETING, assert_billed, assert_measured, chat_request, streamed
 
 from pytest_tokenbudget import track_usage
 
 ASK = {"model": "gpt-4o-mini", "messages": GREETING}
-
-
-@pytest.fixture
-def server():
-    with ModelServer() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server):
-    with openai.OpenAI(base_url=server.openai_url, api_key="any", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-async def async_client(server):
-    async with openai.AsyncOpenAI(base_url=server.openai_url, api_key="any", max_retries=0) as client:
-        yield client
 
 
 WHOLE = {

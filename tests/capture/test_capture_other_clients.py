@@ -13,19 +13,13 @@ import httpx
 import pytest
 import requests
 import urllib3
-from model_server import Answer, ModelServer
+from model_server import Answer
 from truth import CHAT, assert_billed, chat_bytes, chat_request, streamed
 
 from pytest_tokenbudget import track_usage
 from pytest_tokenbudget.capture.http_body import Chunks, body_of
 
 JSON = {"content-type": "application/json"}
-
-
-@pytest.fixture
-def server():
-    with ModelServer() as server:
-        yield server
 
 
 @pytest.fixture

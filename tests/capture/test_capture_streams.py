@@ -11,31 +11,13 @@ import httpx
 import httpx2
 import openai
 import pytest
-from model_server import Answer, ModelServer
+from model_server import Answer
 from truth import CHAT, GREETING, assert_billed, assert_measured, chat_request, streamed
 
 from pytest_tokenbudget import UnmeasuredUsageError, track_usage
 
 ASK = {"model": "gpt-4o-mini", "messages": GREETING}
 LIBRARIES = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
-
-
-@pytest.fixture
-def server():
-    with ModelServer() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server):
-    with openai.OpenAI(base_url=server.openai_url, api_key="any", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-async def async_client(server):
-    async with openai.AsyncOpenAI(base_url=server.openai_url, api_key="any", max_retries=0) as client:
-        yield client
 
 
 def test_read_to_the_end(server, client):

@@ -11,18 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 import requests
-from model_server import Answer, ModelServer
+from model_server import Answer
 from truth import CHAT, assert_billed, chat_request
 
 from pytest_tokenbudget import track_usage
 from pytest_tokenbudget.ledger import Frame, Ledger, billing, pop_frame, push_frame
 from pytest_tokenbudget.pricing import PriceBook
-
-
-@pytest.fixture
-def server():
-    with ModelServer() as server:
-        yield server
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ import pytest
 import requests
 import urllib3
 import yaml
-from model_server import ModelServer
 from truth import CHAT, assert_billed, chat_bytes, chat_request
 
 from pytest_tokenbudget import track_usage
@@ -79,12 +78,6 @@ JSON = {"content-type": "application/json"}
 def _attached():
     with attached():
         yield
-
-
-@pytest.fixture
-def server():
-    with ModelServer() as server:
-        yield server
 
 
 @pytest.fixture

@@ -140,6 +140,24 @@ def run_live(run):
 
 
 @pytest.fixture
+def suite(request, pytester, told):
+    """The ``SUITE`` of the test's own module as an inner project, with its ``PRICES``; the server that it asks."""
+    pytester.makefile(".toml", prices=request.module.PRICES)
+    pytester.makepyfile(test_suite=request.module.SUITE)
+    return told
+
+
+@pytest.fixture
+def go(run):
+    """Run an inner project live, at the prices that it brings."""
+
+    def go(*args, plugins=()):
+        return run("-o", "token_replay=off", "-o", "token_prices=prices.toml", *args, plugins=plugins)
+
+    return go
+
+
+@pytest.fixture
 def document(pytester):
     """Read the JSON report of the inner run: ``document() -> dict``."""
     return lambda: json.loads((pytester.path / "token-report.json").read_text("utf-8"))

@@ -30,13 +30,6 @@ def test_idle():
 
 
 @pytest.fixture
-def suite(pytester, told):
-    pytester.makefile(".toml", prices=PRICES)
-    pytester.makepyfile(test_suite=SUITE)
-    return told
-
-
-@pytest.fixture
 def go(run_live):
     def go(*args):
         return run_live("-o", "token_prices=prices.toml", *args)

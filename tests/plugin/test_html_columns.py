@@ -42,13 +42,6 @@ def test_idles(): pass
 
 
 @pytest.fixture
-def suite(pytester, told):
-    pytester.makefile(".toml", prices=PRICES)
-    pytester.makepyfile(test_suite=SUITE)
-    return told
-
-
-@pytest.fixture
 def go(run):
     def go(*args, plugins=("html", "metadata")):
         return run(

@@ -54,21 +54,6 @@ WORDS = {
 }
 
 
-@pytest.fixture
-def suite(pytester, told):
-    pytester.makefile(".toml", prices=PRICES)
-    pytester.makepyfile(test_suite=SUITE)
-    return told
-
-
-@pytest.fixture
-def go(run):
-    def go(*args, plugins=()):
-        return run("-o", "token_replay=off", "-o", "token_prices=prices.toml", *args, plugins=plugins)
-
-    return go
-
-
 def words(lines):
     """What each test's line says beside its name, how far the run is, the worker and why it was skipped."""
     said = {}

@@ -86,21 +86,6 @@ OUTCOMES = {
 }
 
 
-@pytest.fixture
-def suite(pytester, told):
-    pytester.makefile(".toml", prices=PRICES)
-    pytester.makepyfile(test_suite=SUITE)
-    return told
-
-
-@pytest.fixture
-def go(run):
-    def go(*args):
-        return run("-o", "token_replay=off", "-o", "token_prices=prices.toml", *args)
-
-    return go
-
-
 def read(path):
     return json.loads(Path(path).read_text("utf-8"))
 

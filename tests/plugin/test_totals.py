@@ -20,21 +20,6 @@ def test_idle():
 # 30 input and 6 output tokens: 36 tokens, and 30 * $1 + 6 * $2 a million = $0.000042.
 
 
-@pytest.fixture
-def suite(pytester, told):
-    pytester.makefile(".toml", prices=PRICES)
-    pytester.makepyfile(test_suite=SUITE)
-    return told
-
-
-@pytest.fixture
-def go(run):
-    def go(*args):
-        return run("-o", "token_replay=off", "-o", "token_prices=prices.toml", *args)
-
-    return go
-
-
 def said(result):
     return [line for line in result.outlines + result.errlines if line.startswith("the run:")]
 
