@@ -311,7 +311,10 @@ class Collector:
         for record in warned:
             lines.append(f"{record.nodeid} (warning only)")
             lines += [f"  {line}" for line in limit_lines(record.violations, record.tally, record)]
-        limits = [f"the run: {line.strip()}" for line in limit_lines(self._failed_run, self._summary.total)]
+        warned_only = " (warning only)" if self.settings.enforcement == "warn" else ""
+        limits = [
+            f"the run: {line.strip()}{warned_only}" for line in limit_lines(self._failed_run, self._summary.total)
+        ]
         return [*lines, *late, *limits, *refused]
 
     def _update_baseline(self, *, complete: bool) -> list[str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.files import write_atomically
+from pytest_tokenbudget.settings import JOB_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     import pytest
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.report.terminal import Line
     from pytest_tokenbudget.settings import Report
     from pytest_tokenbudget.summary import Summary
-
-JOB_PAGE = "GITHUB_STEP_SUMMARY"
-"""The variable that names the file whose Markdown a GitHub job shows."""
 
 FILE_WIDTH = 100
 """Columns of a terminal report that goes to a file."""
@@ -43,7 +41,7 @@ class Delivery:
     @property
     def writes_files(self) -> bool:
         """Whether a report goes to a file."""
-        return bool(self._files())
+        return bool(self._files()) or self._job_page() is not None
 
     @property
     def is_quiet(self) -> bool:
@@ -57,6 +55,12 @@ class Delivery:
         Raises:
             ConfigurationError: a file can't be written; better told before the tests run than after.
         """
+        if (page := self._job_page()) is not None:
+            try:
+                with page.open("ab"):
+                    pass
+            except OSError as error:
+                raise ConfigurationError(_page_fault(error)) from error
         for report in self._files():
             # Both can say that the run is not complete; of the others an empty file does.
             text = self._render(report.kind, stub) if report.kind in ("json", "html") else ""
@@ -68,15 +72,12 @@ class Delivery:
     def deliver(self, summary: Summary) -> list[str]:
         """Write every report but the terminal's own; returns what can't be written."""
         faults = self.deliver_again(summary)
-        page = os.environ.get(JOB_PAGE)
-        markdown = [report for report in self._reports if report.kind == "markdown"]
-        # Named as the report's own place too, it holds the report already.
-        if page and markdown and not any(self._path(report).resolve() == Path(page).resolve() for report in markdown):
+        if (page := self._job_page()) is not None:
             try:
-                with Path(page).open("ab") as file:
+                with page.open("ab") as file:
                     file.write(self._render("markdown", summary).encode("utf-8", "replace"))
             except OSError as error:
-                faults.append(f"the report can't be added to {JOB_PAGE}: {error.strerror or error}")
+                faults.append(_page_fault(error))
         for report in self._reports:
             if report.dest == "-":
                 try:
@@ -128,6 +129,15 @@ class Delivery:
             self.say([line])  # dots of tests that run at once come with no file's name that would start a line
         else:
             reporter.write_ensure_prefix(line)  # as it shows a test's name: whatever follows starts a new line
+
+    def _job_page(self) -> Path | None:
+        """The page that the Markdown report is added to; named as the report's own place, it holds it already."""
+        named = os.environ.get(JOB_PAGE)
+        markdown = [report for report in self._reports if report.kind == "markdown"]
+        if not named or not markdown:
+            return None
+        page = self._config.invocation_params.dir / named
+        return None if any(self._path(report).resolve() == page.resolve() for report in markdown) else page
 
     def _files(self) -> list[Report]:
         return [report for report in self._reports if report.dest not in (None, "-")]
@@ -188,6 +198,10 @@ def _start_line(reporter: Any) -> None:
     reporter.ensure_newline()
     if reporter._tw.width_of_current_line:  # noqa: SLF001 - pytest has no public way to it
         reporter._tw.line()  # noqa: SLF001
+
+
+def _page_fault(error: OSError) -> str:
+    return f"the report can't be added to {JOB_PAGE}: {error.strerror or error}"
 
 
 def _fault(report: Report, error: OSError) -> str:

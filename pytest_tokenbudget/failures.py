@@ -13,12 +13,14 @@ EXCUSED = ("skipped", "xfailed")
 """Outcomes that a verdict leaves as they are."""
 _NOT_FAILED = ("passed", "xpassed", "skipped")
 _FAILED = ("failed", "error")
-_OVER_BASELINE = "over the baseline"
-_VERDICTS = ("over budget", "not measured", _OVER_BASELINE)
+_OVER, _OVER_BASELINE, _NO_ENTRY = "over budget", "over the baseline", "without an entry in the baseline"
+_UNMEASURED = "not measured or not priced"
+_VERDICTS = (_OVER, _UNMEASURED, _NO_ENTRY, _OVER_BASELINE)
 """What a run that only warns is not failed for."""
 _FAULTS = (
     *_VERDICTS,
     "failed for want of a recording",
+    "failed for a request that was not let through",
     "failed for recordings that are too old or left unplayed",
     "to blame for an attempt to reach the network after its end",
 )
@@ -52,6 +54,8 @@ def _told(summary: Summary) -> list[tuple[str, bool]]:
     found += [
         (f"{_tests(len(tests))} {fault}", warns and fault in _VERDICTS) for fault, tests in blamed.items() if tests
     ]
+    if any(record.blocked for record in summary.shared):
+        found.append(("a request outside of tests was not let through", False))
     if summary.run_violations:
         found.append(("the run's total is over its limit, or not known", warns))
     return found
@@ -61,19 +65,25 @@ def faults_of(record: UsageRecord) -> list[str]:
     """Why the run fails for a test; empty where it does not."""
     excused = record.outcome in EXCUSED
     over_baseline = record.baseline is not None and record.baseline.status == "over"
+    unmeasured = not excused and record.verdict == "unmeasured"
+    no_entry = {each.limit for each in record.violations} == {"baseline"}
+    failed = record.outcome in _FAILED
     holds = (
-        not excused and record.verdict == "over" and not (over_baseline and _only_baseline(record)),
-        not excused and record.verdict == "unmeasured",
+        not excused and record.verdict == "over" and not (over_baseline and is_over_baseline_alone(record)),
+        unmeasured and not no_entry,
+        unmeasured and no_entry,
         not excused and over_baseline,
-        bool(record.drift or record.blocked) and record.outcome in _FAILED,
-        bool(record.unfit) and record.outcome in _FAILED,
+        bool(record.drift) and failed,
+        bool(record.blocked) and failed,
+        bool(record.unfit) and failed,
         # Those that passed, or were skipped, tried it after their end: no outcome tells of that.
         bool(record.blocked) and record.outcome in _NOT_FAILED,
     )
     return list(compress(_FAULTS, holds))
 
 
-def _only_baseline(record: UsageRecord) -> bool:
+def is_over_baseline_alone(record: UsageRecord) -> bool:
+    """Whether nothing but the baseline makes a test over."""
     over = [each.limit for each in record.violations if each.over]
     return bool(over) and all(limit.startswith("baseline") for limit in over)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -59,7 +60,7 @@ class RunningTest:
         message: what fails it, once it was judged.
         judged: whether it was judged.
         failed: whether its own code, or a fixture, failed.
-        young: whether its call passed, and played no recording that is too old.
+        sound: whether its call passed, and played the recordings that it should.
         teardown: undone at its end.
     """
 
@@ -72,7 +73,7 @@ class RunningTest:
     message: str = ""
     judged: bool = False
     failed: bool = False
-    young: bool = False
+    sound: bool = False
     teardown: ExitStack = field(default_factory=ExitStack)
 
 
@@ -196,8 +197,10 @@ class Gate:
         self._fail_on_misses(running)
         if running.message and self.settings.enforcement == "enforce":
             pytest.fail(running.message, pytrace=False)
-        self._fail_on_unplayed(item, running)
+        if not _plays_at_its_end(item):
+            self._fail_on_unplayed(item, running)
         self._fail_on_age(running)
+        running.sound = True
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -209,8 +212,9 @@ class Gate:
         try:
             result = yield
             self._fail_on_misses(running)
-            if running.young:
-                self._fail_on_age(running)  # of what its fixtures asked for at their end
+            if running.sound:  # with what its fixtures asked for at their end
+                self._fail_on_unplayed(item, running)
+                self._fail_on_age(running)
         except BaseException as error:
             running.failed = True
             self._note_misses(running, self._shared.take_misses())
@@ -372,13 +376,16 @@ class Gate:
             running.failed = True
 
     def _fail_on_unplayed(self, item: pytest.Item, running: RunningTest) -> None:
+        """Note what the test has left of its recordings up to now; where that fails, it fails."""
         playback = running.playback
-        if playback is None or playback.live or running.record is None or not (unplayed := playback.unplayed()):
+        if playback is None or playback.live or running.record is None:
             return
         if running.marker_settings.cassette is not None and self._playbacks.is_shared(playback, item.session):
             return  # what this test leaves, another one plays
-        running.record = replace(running.record, unplayed=unplayed)
-        if self.settings.unplayed_fails:
+        unplayed = playback.unplayed()
+        if unplayed != running.record.unplayed:
+            running.record = replace(running.record, unplayed=unplayed)
+        if unplayed and self.settings.unplayed_fails:
             self._fail_as_unfit(
                 running,
                 f"{running.nodeid} did not ask for {len(unplayed)} recording(s) of {playback.path.name}: "
@@ -392,7 +399,6 @@ class Gate:
             line := describe_age(running.playback, subject=nodeid, nodeid=nodeid, max_age=self.settings.max_age)
         ):
             self._fail_as_unfit(running, line)
-        running.young = True
 
     def _fail_as_unfit(self, running: RunningTest, reason: str) -> None:
         """Fail a test for the recordings that it played."""
@@ -440,6 +446,17 @@ class Gate:
 
             item.user_properties += junit_properties(running.record)
         return lines
+
+
+def _plays_at_its_end(item: pytest.Item) -> bool:
+    """Whether a fixture of the user's may yet ask for a recording while it is torn down."""
+    request = getattr(item, "_request", None)
+    return any(
+        fixture.scope == "function"
+        and (inspect.isgeneratorfunction(fixture.func) or inspect.isasyncgenfunction(fixture.func))
+        and (name.startswith("_xunit_") or not fixture.func.__module__.startswith("_pytest."))
+        for name, fixture in getattr(request, "_fixture_defs", {}).items()
+    )
 
 
 def _ends_test(report: pytest.TestReport) -> bool:

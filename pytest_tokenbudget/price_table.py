@@ -145,8 +145,16 @@ def _billing_provider(provider: str, model: str) -> Any:
             not provider and each.model_match is not None and each.model_match.is_match(model)
         ):
             return each
-    known = f"of the provider {provider!r}" if provider else "by its name alone"
+    known = f"of the provider {provider!r}" if provider else f"by its name alone{_known_as(model)}"
     raise UnknownModelError(f"no price for {model!r} {known}")
+
+
+def _known_as(model: str) -> str:
+    """The names under which the table has a model whose own name does not tell who bills for it."""
+    names = [
+        f"{each.id}:{model}" for each in _providers() if any(covers(entry.match, model) for entry in each.models)
+    ]
+    return f" (there is one for {', '.join(names)})" if names else ""
 
 
 def _find(provider: Any, model: str) -> tuple[Any, bool]:

@@ -188,6 +188,11 @@ class UsageRecord:
         return self.calls[: len(self.calls) - self.late_calls]
 
     @property
+    def is_known(self) -> bool:
+        """Whether all that it used is known, so that a baseline can remember it."""
+        return not self.incidents and all(call.usage is not None for call in self.calls)
+
+    @property
     def models(self) -> dict[str, ModelTokens]:
         """What a baseline remembers of this test: its measured and estimated tokens per model, sorted by name.
 

@@ -74,8 +74,7 @@ class RunBaseline:
             if record.outcome == "passed"
             # A test that stopped to use a model is remembered as such; one that never did is not.
             and (record.calls or (nodeid in before and not record.cache_hits))
-            and not record.tally.usage.unmeasured_requests
-            and not record.incidents
+            and record.is_known
         }
         if not passed and not prunes:
             return "no test that passed used a model; the baseline is as it was"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 RecordMode = Literal["none", "once", "new_episodes", "all", "rewrite"]
 REPORT_FILES = {"term": None, "json": "token-report.json", "markdown": "token-report.md", "html": "token-report.html"}
 """The kinds of report and the file that each is written to when the user names none."""
+
+JOB_PAGE = "GITHUB_STEP_SUMMARY"
+"""The variable that names the file whose Markdown a GitHub job shows."""
 
 REPORT_USAGE = "write --token-report=term, or one of " + ", ".join(REPORT_FILES) + " with an optional :DEST"
 
@@ -232,7 +236,12 @@ class Settings:
         root = config.rootpath
         baseline = root / (values.get("token_baseline") or DEFAULT_BASELINE)
         prices = root / values["token_prices"] if "token_prices" in values else None
-        taken = {"the baseline": baseline, "the price file": prices, **_pages_of_others(config)}
+        taken = {
+            "the baseline": baseline,
+            "the price file": prices,
+            "pytest's configuration": config.inipath,
+            **_pages_of_others(config),
+        }
         faults += _clashes(reports, config, taken)
         update = config.getoption("token_update_baseline")
         if update not in (None, "merge", "prune"):
@@ -391,9 +400,14 @@ def _reports(config: pytest.Config) -> tuple[tuple[Report, ...], list[str]]:
             faults.append(f"{origin} {_shown(text)} is no kind of report; {REPORT_USAGE}")
         elif (colon and not dest) or "\0" in dest:
             faults.append(f"{origin}={text} names no file after the colon; {REPORT_USAGE}")
-        elif (report := Report(kind, dest or REPORT_FILES[kind])) not in reports:
+        elif (report := Report(kind, _at_home(dest) or REPORT_FILES[kind])) not in reports:
             reports.append(report)
     return tuple(reports), faults
+
+
+def _at_home(dest: str) -> str:
+    # A shell expands no ~ behind a colon. That of an unknown user stays as it is, which Path would refuse.
+    return os.path.expanduser(dest)  # noqa: PTH111
 
 
 def _pages_of_others(config: pytest.Config) -> dict[str, Path | None]:
@@ -413,4 +427,11 @@ def _clashes(reports: tuple[Report, ...], config: pytest.Config, files: Mapping[
         if place in taken:
             other = taken[place]
             yield f"the {report.kind} report and {other} have one place, {report.dest}; give each its own"
+        elif place.suffix == ".py":
+            yield f"the {report.kind} report and a Python module have one place, {report.dest}; give each its own"
         taken.setdefault(place, f"the {report.kind} report")
+    page = os.environ.get(JOB_PAGE)
+    if page and any(report.kind == "markdown" for report in reports):
+        other = taken.get((config.invocation_params.dir / page).resolve(), "the markdown report")
+        if other != "the markdown report":
+            yield f"{other} and the page that {JOB_PAGE} names have one place, {page}; give each its own"

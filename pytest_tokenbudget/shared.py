@@ -22,6 +22,7 @@ from pytest_tokenbudget.playbacks import (
     take_misses,
 )
 from pytest_tokenbudget.record import SharedRecord
+from pytest_tokenbudget.tracking import locate_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -155,11 +156,12 @@ class SharedFixtures:
             calls, cache_hits, incidents = ledger.drain()
             blocked = tuple(describe_refusals(ledger))
             if calls or cache_hits or incidents or blocked:
+                priced = [self._book.priced(call) for call in calls]
                 records.append(
                     SharedRecord(
                         fixture=fixture,
                         scope=scope,
-                        calls=tuple(self._book.priced(call) for call in calls),
+                        calls=tuple(map(locate_input, priced) if self._settings.tells_parts else priced),
                         cache_hits=cache_hits,
                         incidents=incidents,
                         blocked=blocked,

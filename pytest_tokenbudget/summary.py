@@ -15,7 +15,7 @@ from pytest_tokenbudget.record import SharedRecord, Tally, call_to_dict
 from pytest_tokenbudget.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pytest_tokenbudget.budget import Violation
     from pytest_tokenbudget.record import BaselineStatus, UsageRecord
@@ -86,7 +86,9 @@ def _is_listed(record: UsageRecord, status: BaselineStatus) -> bool:
 
 
 def _is_written(record: UsageRecord) -> bool:
-    """Whether an update writes the test: it passed, or fails for nothing but its missing entry."""
+    """Whether an update writes the test: all is known of it, and it fails for nothing but its missing entry."""
+    if not (record.calls and record.is_known):
+        return False
     if record.outcome == "failed":
         return {each.limit for each in record.violations} == {"baseline"}
     return record.outcome == "passed"
@@ -243,15 +245,20 @@ class Summary:
 
     @property
     def blocked(self) -> tuple[Note, ...]:
-        """Attempts to reach the network from a replayed test."""
-        return tuple(Note(nodeid=each.nodeid, message=line) for each in self.tests for line in each.blocked)
+        """What was not let through to the network, from replayed tests and, for its cost, from shared fixtures."""
+        return _notes_of(self, attrgetter("blocked"))
 
     @property
     def incidents(self) -> tuple[Note, ...]:
         """Errors while capturing, in tests and in shared fixtures."""
-        tests = [Note(nodeid=each.nodeid, message=line) for each in self.tests for line in each.incidents]
-        fixtures = [Note(nodeid=fixture_title(each), message=line) for each in self.shared for line in each.incidents]
-        return (*tests, *fixtures)
+        return _notes_of(self, attrgetter("incidents"))
+
+
+def _notes_of(summary: Summary, lines_of: Callable[[UsageRecord | SharedRecord], Iterable[str]]) -> tuple[Note, ...]:
+    """What tests, and then shared fixtures, have to say, each line with who says it."""
+    tests = [Note(nodeid=each.nodeid, message=line) for each in summary.tests for line in lines_of(each)]
+    fixtures = [Note(nodeid=fixture_title(each), message=line) for each in summary.shared for line in lines_of(each)]
+    return (*tests, *fixtures)
 
 
 def tally_of(calls: Sequence[ModelCall], *, cache_hits: int = 0) -> Tally:
@@ -289,7 +296,11 @@ def add_usd(amounts: Sequence[Decimal]) -> Decimal:
 
 def fixture_title(record: SharedRecord) -> str:
     """A shared fixture as reports name it."""
-    return f"{record.fixture} ({record.scope})" if record.fixture else "outside of tests and fixtures"
+    return (
+        f"{record.fixture} ({record.scope})"
+        if record.fixture
+        else "outside of tests, and first tries of tests that ran again"
+    )
 
 
 def merge(summaries: Iterable[Summary]) -> Summary:

@@ -79,6 +79,12 @@ class Change:
         return any(pair is not None and pair[0] > pair[1] for pair in (self.tokens, self.cost))
 
     @property
+    def dearer(self) -> bool:
+        """Whether the test costs more than before; where no cost tells, whether it uses more tokens."""
+        now, before = self.cost or self.tokens or (0, 0)
+        return now > before
+
+    @property
     def telling(self) -> tuple[Decimal | int, Decimal | int] | None:
         """Now and before, of tokens or of USD.
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget.budget import REFUSED, UNANSWERED, Headroom
-from pytest_tokenbudget.failures import EXCUSED
+from pytest_tokenbudget.failures import EXCUSED, is_over_baseline_alone
 from pytest_tokenbudget.report.changes import Change, describe_change, explain_change
 from pytest_tokenbudget.report.figures import (
     describe_prices,
@@ -21,7 +21,7 @@ from pytest_tokenbudget.report.headroom import format_share
 from pytest_tokenbudget.report.message import input_parts, label_of, limit_lines
 from pytest_tokenbudget.report.spending import describe_spending
 from pytest_tokenbudget.spending import Spending
-from pytest_tokenbudget.summary import fixture_title, tally_of
+from pytest_tokenbudget.summary import tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,6 +63,10 @@ class Fact(NamedTuple):
     text: str
     grave: bool = False
     headroom: Headroom | None = None
+
+
+MOST_NAMED = 10
+"""Models that one line names; a document has all."""
 
 
 def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding, ...]:
@@ -115,7 +119,7 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
             ),
         ]
     found += [
-        Finding("over budget or not measured, in tests that may fail", tuple(map(_judged, expected))),
+        Finding("over budget or not measured, in tests that may fail or were skipped", tuple(map(_judged, expected))),
         Finding("cassettes that no test used", _named(summary.unused_cassettes), remedy="delete them"),
         Finding(
             "recordings left unplayed",
@@ -123,7 +127,7 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
         ),
         Finding("errors while capturing", _noted(summary.incidents), grave=True),
         Finding("drift from the recordings", _noted(summary.drift), grave=True),
-        Finding("blocked on the way to the network", _blocked(summary), grave=True),
+        Finding("blocked on the way to the network", _noted(summary.blocked), grave=True),
         Finding(
             "recordings too old, or left unplayed where that fails",
             tuple(
@@ -141,7 +145,7 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
             f"not measured or not priced, so not within budget{warned}", tuple(map(_judged, unknown)), grave=enforced
         ),
         Finding(
-            f"over budget{warned}",
+            f"{_over_what(over)}{warned}",
             tuple(map(_judged, over)),
             grave=enforced,
             remedy=f"if intended, raise the limit, or: {UPDATE}",
@@ -169,7 +173,7 @@ def cost_facts(summary: Summary, total: Tally) -> tuple[Fact, ...]:
         reasons = "; ".join(total.unmeasured_reasons)
         said.append(Fact("unmeasured", f"{_share(usage.unmeasured_requests, usage.requests)}: {reasons}", grave=True))
     if total.unpriced_models:
-        models = ", ".join(total.unpriced_models)
+        models = _some(total.unpriced_models)
         said.append(Fact("unpriced", f"{models}: prices go into the file that token_prices names", grave=True))
     if usage.cache_hits:
         said.append(
@@ -255,15 +259,20 @@ def _spent(summary: Summary) -> str:
 
 def _verdicts(summary: Summary) -> list[tuple[str, str, bool]]:
     said = []
-    verdicts = Counter(record.verdict for record in summary.tests)
-    counted = [
-        f"{verdicts[verdict]:,} {verdict}" for verdict in ("within", "over", "unmeasured") if verdicts[verdict]
-    ]
-    if counted:
-        broken = any(
-            record.verdict in ("over", "unmeasured") and record.outcome not in EXCUSED for record in summary.tests
-        )
-        said.append(("budgets", ", ".join(counted), broken))
+    # What nothing but the baseline makes over is counted in the baseline's line.
+    verdicts = Counter(
+        (record.verdict, record.outcome in EXCUSED) for record in summary.tests if not is_over_baseline_alone(record)
+    )
+    within, over, unmeasured = (verdicts[verdict, False] for verdict in ("within", "over", "unmeasured"))
+    counts = {
+        "within": within + verdicts["within", True],
+        "over": over,
+        "unmeasured": unmeasured,
+        "over or unmeasured in tests that may fail or were skipped": verdicts["over", True]
+        + verdicts["unmeasured", True],
+    }
+    if counted := ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items() if count):
+        said.append(("budgets", counted, bool(over or unmeasured)))
     baseline = summary.baseline
     if baseline is not None:
         within = sum(record.baseline is not None and record.baseline.status == "within" for record in summary.tests)
@@ -284,6 +293,19 @@ def _share(part: int, whole: int) -> str:
     return f"{part:,} of {plural(whole, 'request')}"
 
 
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def _over_what(records: Sequence[UsageRecord]) -> str:
+    alone = sum(map(is_over_baseline_alone, records))
+    if not alone:
+        return "over budget"
+    return "over the baseline" if alone == len(records) else "over budget or baseline"
+
+
 def _named(names: Iterable[str]) -> tuple[Item, ...]:
     return tuple(Item(name) for name in names)
 
@@ -293,11 +315,6 @@ def _noted(notes: Iterable[Note]) -> tuple[Item, ...]:
     for note in notes:
         by_test.setdefault(note["nodeid"], []).append(note["message"])
     return tuple(Item(nodeid, tuple(messages)) for nodeid, messages in by_test.items())
-
-
-def _blocked(summary: Summary) -> tuple[Item, ...]:
-    elsewhere = tuple(Item(fixture_title(each), each.blocked) for each in summary.shared if each.blocked)
-    return (*_noted(summary.blocked), *elsewhere)
 
 
 def _judged(record: UsageRecord) -> Item:

@@ -30,8 +30,11 @@ def draw_bar(headroom: Headroom, *, width: int = BAR_WIDTH, ascii_only: bool = F
 def format_share(headroom: Headroom, *, estimated: bool = False) -> str:
     """What was used of a limit: ``62%``, ``~62%`` where it is an estimate.
 
-    ``100%`` is exactly the limit: what is below it never reads so, nor does what is above.
+    ``100%`` is exactly the limit: what is below it never reads so, nor does what is above. A limit of 0 has no parts:
+    what is above it is ``over``.
     """
+    if not headroom.allowed:
+        return "over" if headroom.used else "0%"
     percent = _CONTEXT.multiply(_ratio(headroom), Decimal(100))
     if 0 < percent < 1:
         return f"<{mark('1%', estimated=estimated)}"
@@ -47,8 +50,17 @@ def is_estimate(record: UsageRecord, headroom: Headroom) -> bool:
 
 
 def headroom_of(record: UsageRecord) -> Headroom | None:
-    """How near a test came to the limit that it is nearest to."""
-    return find_headroom(tally_of(record.judged_calls), record.budget)
+    """How near a test came to the limit that it is nearest to.
+
+    ``None`` where that would not fit its verdict: what is not known is near to no limit and far from none; what is
+    over its baseline, or above a limit of 0, may be far from all others.
+    """
+    if record.verdict not in ("within", "over"):
+        return None
+    headroom = find_headroom(tally_of(record.judged_calls), record.budget)
+    if headroom is None or (headroom.used > headroom.allowed) != (record.verdict == "over"):
+        return None
+    return headroom
 
 
 def _ratio(headroom: Headroom) -> Decimal:

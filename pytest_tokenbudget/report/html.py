@@ -56,7 +56,8 @@ def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()
     style, script = _source("page.css"), _source("page.js")
     listed = [*summary.costliest, *(each for each in summary.tests if not (each.calls or each.cache_hits))]
     parts: tuple[UsageRecord | SharedRecord, ...] = (*summary.tests, *summary.shared)
-    changes = [(record, change) for record in summary.tests if (change := Change.upwards(record)) is not None]
+    upwards = ((record, Change.upwards(record)) for record in summary.tests)
+    changes = [(record, change) for record, change in upwards if change is not None and change.dearer]
     changes.sort(key=lambda each: each[1].relative, reverse=True)
     return _template().render(
         style=Markup(style),  # noqa: S704 - our own file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_tokenbudget.budget import find_headroom, headrooms
+from pytest_tokenbudget.budget import Headroom, headrooms
 from pytest_tokenbudget.failures import failures, warnings
 from pytest_tokenbudget.report.bars import Bar, LimitBar, call_bar, limit_bar, share
 from pytest_tokenbudget.report.changes import Change, describe_change, format_change
@@ -19,7 +19,7 @@ from pytest_tokenbudget.report.figures import (
     tally_figures,
 )
 from pytest_tokenbudget.report.findings import model_names
-from pytest_tokenbudget.report.headroom import format_share, is_estimate
+from pytest_tokenbudget.report.headroom import format_share, headroom_of, is_estimate
 from pytest_tokenbudget.report.message import label_of, limit_lines
 from pytest_tokenbudget.report.repricing import format_move, format_there
 from pytest_tokenbudget.summary import fixture_title, tally_of
@@ -27,7 +27,6 @@ from pytest_tokenbudget.summary import fixture_title, tally_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_tokenbudget.budget import Headroom
     from pytest_tokenbudget.record import SharedRecord, Tally, UsageRecord
     from pytest_tokenbudget.repricing import Repriced
     from pytest_tokenbudget.summary import ModelRow, Summary
@@ -73,12 +72,12 @@ class Limit(NamedTuple):
     label: str
     used: str
     allowed: str
-    share: Figure
+    share: str
     bar: LimitBar
 
 
 class Row(NamedTuple):
-    """One row of the table of tests, and what opens below it."""
+    """One row of the table of tests, and what opens below it; ``nearness`` to its limits is what they sort it by."""
 
     name: str
     outcome: str
@@ -87,6 +86,7 @@ class Row(NamedTuple):
     words: str
     figures: dict[str, Figure]
     nearest: Limit | None
+    nearness: str
     change: Figure
     limits: tuple[Limit, ...]
     lines: tuple[str, ...]
@@ -141,8 +141,7 @@ def view_test(record: UsageRecord) -> Row:
     """A test's row."""
     tally = tally_of(record.calls, cache_hits=record.cache_hits)
     judged = tally_of(record.judged_calls) if record.late_calls else tally
-    # What is not known is near to no limit, and far from none.
-    nearest = None if record.verdict == "unmeasured" else find_headroom(judged, record.budget)
+    nearest = headroom_of(record)
     change = Change.of(record)
     return Row(
         name=record.nodeid,
@@ -152,11 +151,13 @@ def view_test(record: UsageRecord) -> Row:
         words=" ".join((*dict.fromkeys(call.model for call in record.calls), *_traits(record, tally))),
         figures=figures_of(tally),
         nearest=None if nearest is None else _limit(nearest, judged, record),
+        nearness=_nearness(record, nearest),
         change=Figure(format_change(record, change), _change_key(record, change)),
-        limits=tuple(_limit(each, judged, record) for each in headrooms(judged, record.budget)),
+        limits=tuple(_limit(each, judged, record) for each in (*headrooms(judged, record.budget), *_zeros(record))),
         lines=(
             *limit_lines(record.violations, tally, record),
             *describe_change(change),
+            *_late(record),
             *(f"while capturing: {line}" for line in record.incidents),
             *record.drift,
             *record.blocked,
@@ -164,6 +165,30 @@ def view_test(record: UsageRecord) -> Row:
         ),
         calls=_calls(record.calls),
     )
+
+
+def _nearness(record: UsageRecord, nearest: Headroom | None) -> str:
+    if nearest is not None:
+        return str(share(nearest.used, nearest.allowed))
+    return _UNKNOWN if record.verdict in ("over", "unmeasured") else ""
+
+
+def _zeros(record: UsageRecord) -> list[Headroom]:
+    """Limits of 0 that are broken: there is no way to them, and the other limits do not say why the test is over."""
+    return [
+        Headroom(limit=each.limit, allowed=0, used=each.used)
+        for each in record.violations
+        if each.over and each.used is not None and each.allowed == 0
+    ]
+
+
+def _late(record: UsageRecord) -> list[str]:
+    """That a part of the figures was not judged."""
+    count = record.late_calls
+    if not count:
+        return []
+    last = "the last request is" if count == 1 else f"the last {format_count(count)} requests are"
+    return [f"{last} of its fixtures' end: counted here, and not judged"]
 
 
 def _change_key(record: UsageRecord, change: Change | None) -> str:
@@ -214,7 +239,7 @@ def verdict_of_run(summary: Summary) -> RunVerdict:
     if reasons := warnings(summary):
         return RunVerdict("warns only", f"{'; '.join(reasons)}: limits are not enforced in this run", "warned")
     limits = (summary.baseline, summary.total_max_cost, summary.total_max_tokens)
-    if any(each is not None for each in limits) or any(record.verdict == "within" for record in summary.tests):
+    if any(each is not None for each in limits) or any(record.verdict != "none" for record in summary.tests):
         return RunVerdict("holds", _HELD, "good")
     return RunVerdict("no limit", _HELD, "good")
 
@@ -244,9 +269,7 @@ def _limit(headroom: Headroom, tally: Tally, record: UsageRecord) -> Limit:
         label=label_of(headroom.limit),
         used=least + mark(used, estimated=estimated),
         allowed=allowed,
-        share=Figure(
-            least + format_share(headroom, estimated=estimated), str(share(headroom.used, headroom.allowed))
-        ),
+        share=least + format_share(headroom, estimated=estimated),
         bar=limit_bar(headroom.used, headroom.allowed),
     )
 

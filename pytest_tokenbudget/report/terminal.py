@@ -59,7 +59,7 @@ def render_terminal(summary: Summary, *, width: int = 80, verbosity: int = 0, as
 
     Args:
         summary: the run.
-        width: columns of the terminal; no line is wider.
+        width: columns of the terminal; no line is wider, but for a word that is too long to be broken.
         verbosity: pytest's; below 0 the tables are left out, from 2 on every test and every call is shown.
         ascii_only: whether the terminal's encoding takes ASCII alone.
 
@@ -178,7 +178,7 @@ class _Page:
 
     def _budgets(self, records: Sequence[UsageRecord]) -> list[str]:
         """How near each test is to its budget: a bar, or the verdict in its place where it is not within."""
-        rooms = [_room_of(record) for record in records]
+        rooms = [headroom_of(record) for record in records]
         shares = [
             format_share(room, estimated=is_estimate(record, room)) if room is not None else ""
             for record, room in zip(records, rooms, strict=True)
@@ -259,18 +259,11 @@ class _Page:
 
     def _wrap(self, text: str, *, first: str, indent: str, style: Style = "plain") -> None:
         for line in wrap(text, self.width, first=first, indent=indent):
-            self._put(line, style)
+            # A word that is wider than the terminal stays whole: it may be a part of a command that is to be copied.
+            self.lines.append(Line(line.rstrip(), style))
 
     def _put(self, text: str, style: Style = "plain") -> None:
         self.lines.append(Line(shorten(text.rstrip(), self.width, ascii_only=self.ascii_only), style))
-
-
-def _room_of(record: UsageRecord) -> Headroom | None:
-    """What a test's bar is about; ``None`` where its verdict comes from elsewhere, such as its baseline."""
-    headroom = None if record.verdict in ("none", "unmeasured") else headroom_of(record)
-    if headroom is None or (record.verdict == "over" and headroom.used <= headroom.allowed):
-        return None
-    return headroom
 
 
 _VERDICT_STYLES: dict[str, Style] = {"over": "bad", "unmeasured": "bad"}

@@ -36,7 +36,7 @@ def test_it_answers_what_the_suite_costs_what_got_dearer_and_what_to_do_in_that_
     # 0.0035 + 0.00175 + 0.000024 + 0.000605 + 0.0000045 + 0.00000014, and one request that nobody measured
     assert "at least ~$0.00588 is what the suite costs" in page.inner_text(".tiles")
     assert page.title() == "Token budget: unknown, does not hold"
-    assert "1 test is over budget; 1 test is not measured; 1 test is over the baseline" in page.inner_text(".tiles")
+    assert "1 test is over budget; 1 test is not measured or not priced; 1 test is over the baseline" in page.inner_text(".tiles")
     assert "without 1 request that could not be measured" in page.inner_text("main")
     headings = page.locator("h2").all_inner_texts()
     assert headings == [
@@ -87,7 +87,7 @@ COLUMNS = {
     "test": ["weather", "hello", "thinks", "cut_off", "guessed"],
     # Those without a budget, or an entry, come last either way.
     "budget": ["weather", "cut_off", "hello"],
-    "of its limit": ["weather", "hello"],
+    "of its limit": ["cut_off", "weather", "hello"],
     "baseline": ["weather", "hello"],
 }
 NAMES = ("test", "budget")
@@ -381,6 +381,42 @@ def test_paper_is_wide_enough_for_the_table_and_its_names(show):
     assert page.evaluate("document.documentElement.scrollWidth") <= 718
     for cell in page.locator("#tests td.name").all():
         assert cell.bounding_box()["width"] >= 150
+
+
+def test_figures_of_any_size_stand_in_their_own_columns(show):
+    records = [
+        UsageRecord(
+            nodeid="tests/test_large.py::test_" + "x" * 60,
+            calls=(call(987_654_321, 123_456_789, "98765.4321", cached=876_543_210, source="estimate"),),
+        ),
+        UsageRecord(nodeid="a.py::test_small", calls=(call(1, 0, "0.000000246"),)),
+        UsageRecord(
+            nodeid="a.py::test_unknown",
+            verdict="unmeasured",
+            calls=(call(987_654_321, 0, "1"), ModelCall(model="m", reason="cut")),
+        ),
+    ]
+    page = show(summarise(*records, *varied().tests), viewport={"width": 1200, "height": 900})
+    assert (
+        page.evaluate("[...document.querySelectorAll('#tests td')].filter(c => c.scrollWidth > c.clientWidth).length")
+        == 0
+    )
+    page.emulate_media(media="print")
+    assert (
+        page.evaluate("[...document.querySelectorAll('#tests td')].filter(c => c.scrollWidth > c.clientWidth).length")
+        == 0
+    )
+
+
+def test_paper_says_what_is_not_on_it(show):
+    page = show(summarise(*(UsageRecord(nodeid=f"a.py::test_{n}", calls=(call(1, 1, "0.1"),)) for n in range(300))))
+    page.emulate_media(media="print")
+    assert page.inner_text("#count") == "300 tests, the first 200 shown"
+    page.emulate_media(media="screen")
+    page.get_by_label("Find").fill("test_299")
+    page.emulate_media(media="print")
+    assert page.inner_text("#count") == "1 of 300 tests"
+    assert page.get_by_label("Find").is_visible()
 
 
 def test_on_paper_nothing_to_do_is_hidden(show):

@@ -449,7 +449,7 @@ def test_usage_that_is_not_known_is_within_no_baseline(report, baseline, combine
     assert status == 1
     assert (joined["tests"][0]["verdict"], joined["tests"][0]["baseline"]) == ("unmeasured", None)
     assert joined["baseline"]["improved"] == []
-    assert "1 test is not measured" in err
+    assert "1 test is not measured or not priced" in err
 
 
 def test_a_test_over_its_baseline_alone_is_told_once(report, baseline, combine):

@@ -9,6 +9,7 @@ import pytest
 from report_samples import call, entry, summarise
 
 from pytest_tokenbudget.budget import Budget, Violation
+from pytest_tokenbudget.failures import failures
 from pytest_tokenbudget.record import UsageRecord
 from pytest_tokenbudget.report.findings import describe, facts, findings
 from pytest_tokenbudget.report.html import render_html
@@ -40,7 +41,10 @@ def test_a_test_that_may_fail_is_told_of_without_alarm(outcome, grave):
     assert finding.grave is grave
     assert [item.subject for item in finding.items] == ["t.py::test_a"]
     budgets = next(fact for fact in facts(summary, summary.total) if fact.label == "budgets")
-    assert (budgets.text, budgets.grave) == ("1 over", grave)
+    assert (budgets.text, budgets.grave) == (
+        "1 over" if grave else "1 over or unmeasured in tests that may fail or were skipped",
+        grave,
+    )
 
 
 def test_where_limits_only_warn_they_raise_no_alarm():
@@ -93,3 +97,63 @@ def test_a_limit_of_the_run_has_its_bar_in_the_page_too():
     page = render_html(summary)
     place = page.index("run limit")
     assert '<rect class="used" y="2" width="250"' in page[place : place + 500]
+
+
+def over_baseline(nodeid, *limits):
+    return UsageRecord(
+        nodeid=nodeid,
+        outcome="failed",
+        verdict="over",
+        calls=(call(20, 5, "0.1"),),
+        violations=tuple(Violation(limit=limit, allowed=10, used=25) for limit in limits),
+        baseline=entry("over", given=10, cost="0.05"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("records", "title", "budgets"),
+    [
+        ((over("failed"),), "over budget", "1 over"),
+        ((over_baseline("a", "baseline_tokens"),), "over the baseline", None),
+        ((over_baseline("a", "baseline_tokens", "max_tokens"),), "over budget", "1 over"),
+        ((over("failed"), over_baseline("a", "baseline_tokens")), "over budget or baseline", "1 over"),
+    ],
+)
+def test_what_only_the_baseline_makes_over_is_over_no_budget(records, title, budgets):
+    summary = summarise(*records, baseline=BaselineSummary.of(records, path="b.json", stale=()))
+    assert [finding.title for finding in findings(summary)] == [title]
+    assert {fact.label: fact.text for fact in facts(summary, summary.total)}.get("budgets") == budgets
+    assert len(failures(summary)) == len({failure.split(" ", 1)[1] for failure in failures(summary)})
+
+
+def test_tests_that_may_fail_are_counted_apart():
+    within = UsageRecord(nodeid="t.py::test_b", verdict="within", calls=(call(1, 1, "0.1"),))
+    summary = summarise(over("xfailed"), within)
+    told = {fact.label: fact for fact in facts(summary, summary.total)}
+    assert told["budgets"].text == "1 within, 1 over or unmeasured in tests that may fail or were skipped"
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"drift": ("changed",)}, "1 test is failed for want of a recording"),
+        ({"blocked": ("tried",)}, "1 test is failed for a request that was not let through"),
+        ({"unfit": ("old",)}, "1 test is failed for recordings that are too old or left unplayed"),
+    ],
+)
+def test_each_failure_has_its_own_word(record, reason):
+    assert failures(summarise(UsageRecord(nodeid="t", outcome="failed", **record))) == (reason,)
+
+
+def test_new_is_what_an_update_would_write():
+    def new(name, *calls, **more):
+        return UsageRecord(nodeid=name, calls=calls, baseline=entry("new"), **more)
+
+    records = (
+        new("passed", call(1, 1, "0.1")),
+        new("unmeasured", call(1, 1, "0.1"), UNMEASURED),
+        new("broken", call(1, 1, "0.1"), incidents=("the callback failed",)),
+        new("cached", cache_hits=1),
+        new("failed", call(1, 1, "0.1"), outcome="failed"),
+    )
+    assert BaselineSummary.of(records, path="b.json", stale=()).new == ("passed",)

@@ -67,5 +67,27 @@ def test_a_number_of_requests_that_is_reached_hides_no_room():
 
 def test_what_was_used_after_the_judgement_is_not_held_against_it():
     calls = tuple(ModelCall(model="m", usage=Usage(input_tokens=tokens)) for tokens in (10, 90))
-    record = UsageRecord(nodeid="t", calls=calls, late_calls=1, budget=Budget(max_tokens=100))
+    record = UsageRecord(nodeid="t", verdict="within", calls=calls, late_calls=1, budget=Budget(max_tokens=100))
     assert headroom_of(record) == of(10, 100)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "limit", "expected"),
+    [
+        ("within", 100, of(90, 100)),
+        ("over", 80, of(90, 80)),
+        # Over its baseline, or a limit of 0, far below this one.
+        ("over", 100, None),
+        ("unmeasured", 100, None),
+        ("none", 100, None),
+    ],
+)
+def test_a_test_is_near_to_a_limit_where_that_fits_its_verdict(verdict, limit, expected):
+    calls = (ModelCall(model="m", usage=Usage(input_tokens=90)),)
+    record = UsageRecord(nodeid="t", verdict=verdict, calls=calls, budget=Budget(max_tokens=limit))
+    assert headroom_of(record) == expected
+
+
+def test_a_limit_of_zero_has_no_parts():
+    assert format_share(of(5, 0)) == "over"
+    assert format_share(of(0, 0)) == "0%"

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from report_samples import call, entry, summarise, varied
 from report_strategies import calls, summaries
 
-from pytest_tokenbudget.budget import Violation
-from pytest_tokenbudget.record import ModelTokens, UsageRecord
+from pytest_tokenbudget.budget import Budget, Violation
+from pytest_tokenbudget.record import ModelTokens, SharedRecord, UsageRecord
 from pytest_tokenbudget.report.bars import FULL, KINDS, call_bar, limit_bar, sum_bar
 from pytest_tokenbudget.report.html import SHOWN, render_html
+from pytest_tokenbudget.report.html_view import view_test
 
 
 class Page(HTMLParser):
@@ -43,6 +44,7 @@ class Page(HTMLParser):
 
 
 OWN = Page(render_html(varied()))
+NO_ENTRY = Violation(limit="baseline", reason="it has no entry")
 RUN_OVER = Violation(limit="total_max_tokens", allowed=1, used=2)
 
 
@@ -141,13 +143,14 @@ def test_whatever_decimal_context_a_test_left_behind():
         ({"verdict": "within"}, "holds"),
         ({}, "no limit"),
         ({"verdict": "over"}, "does not hold"),
-        ({"verdict": "over", "outcome": "xfailed"}, "no limit"),
+        ({"verdict": "over", "outcome": "xfailed"}, "holds"),
         ({"verdict": "unmeasured"}, "does not hold"),
         ({"drift": ("changed",), "outcome": "failed"}, "does not hold"),
         ({"blocked": ("tried",)}, "does not hold"),
         ({"unfit": ("too old",), "outcome": "failed"}, "does not hold"),
         ({"unfit": ("too old",), "outcome": "xfailed"}, "no limit"),
         ({"unplayed": ("one",)}, "no limit"),
+        ({"verdict": "unmeasured", "violations": (NO_ENTRY,), "outcome": "failed"}, "does not hold"),
     ],
 )
 def test_the_page_says_what_the_shards_of_the_run_would_be_judged(record, verdict):
@@ -159,9 +162,15 @@ def test_the_page_says_what_the_shards_of_the_run_would_be_judged(record, verdic
     ("record", "run", "verdict", "said"),
     [
         ({"verdict": "over"}, {}, "warns only", "1 test is over budget"),
-        ({"verdict": "unmeasured"}, {}, "warns only", "1 test is not measured"),
+        ({"verdict": "unmeasured"}, {}, "warns only", "1 test is not measured or not priced"),
         ({"baseline": entry("over", cost="0.05")}, {}, "warns only", "1 test is over the baseline"),
         ({}, {"run_violations": (RUN_OVER,)}, "warns only", "the run&#39;s total is over its limit, or not known"),
+        (
+            {"verdict": "unmeasured", "violations": (NO_ENTRY,)},
+            {},
+            "warns only",
+            "1 test is without an entry in the baseline",
+        ),
         ({"verdict": "within"}, {}, "holds", "budgets, baseline, limits of the run"),
         ({"verdict": "over"}, {"complete": False}, "does not hold", "the run is not complete"),
         (
@@ -178,10 +187,64 @@ def test_the_page_of_a_run_that_only_warns_says_so(record, run, verdict, said):
     assert f"<strong>{verdict}</strong> {said}{limits}</li>" in render_html(summary)
 
 
+def test_what_was_not_let_through_outside_of_tests_fails_the_run_in_the_page_too():
+    within = UsageRecord(nodeid="t", verdict="within", calls=(call(1, 1, "0.1"),))
+    refused = SharedRecord(fixture="", scope="session", blocked=("the request was not sent",))
+    page = render_html(summarise(within, shared=[refused]))
+    assert "<strong>does not hold</strong> a request outside of tests was not let through</li>" in page
+
+
+def test_a_broken_limit_of_zero_is_shown_and_stands_first_among_those_that_sort():
+    record = UsageRecord(
+        nodeid="t",
+        verdict="over",
+        calls=(call(10, 11, "0.1", reasoning=4),),
+        budget=Budget(max_tokens=100, max_reasoning_tokens=0),
+        violations=(Violation(limit="max_reasoning_tokens", allowed=0, used=4),),
+    )
+    row = view_test(record)
+    assert row.nearest is None
+    assert row.nearness == "Infinity"
+    assert [(limit.label, limit.used, limit.allowed, limit.share) for limit in row.limits] == [
+        ("tokens", "21", "100", "21%"),
+        ("reasoning", "4", "0", "over"),
+    ]
+    assert 'aria-label="reasoning 4 of 0, over"' in render_html(summarise(record))
+
+
+def test_what_was_not_judged_is_said():
+    record = UsageRecord(nodeid="t", calls=(call(1, 1, "0.1"), call(2, 1, "0.1")), late_calls=1)
+    assert view_test(record).lines == ("the last request is of its fixtures' end: counted here, and not judged",)
+
+
+def test_what_uses_more_tokens_of_a_cheaper_model_did_not_get_dearer():
+    cheaper = UsageRecord(
+        nodeid="a.py::test_cheaper",
+        calls=(call(40, 0, "0.1", model="small"),),
+        baseline=entry("within", given=30, cost="0.2", model="large"),
+    )
+    dearer = UsageRecord(
+        nodeid="a.py::test_dearer",
+        calls=(call(40, 0, "0.3", model="large"),),
+        baseline=entry("within", given=50, cost="0.2", model="small"),
+    )
+    free = UsageRecord(
+        nodeid="a.py::test_free",
+        calls=(call(40, 0, "0", model="own"),),
+        baseline=entry("within", given=30, cost="0", model="own"),
+    )
+    page = render_html(summarise(cheaper, dearer, free))
+    listed = page[page.index("What got dearer") :].partition("</section>")[0]
+    assert [name for name in ("cheaper", "dearer", "free") if f"test_{name}" in listed] == ["dearer", "free"]
+
+
 def test_a_run_without_usage_that_failed_does_not_look_well():
     blocked = UsageRecord(nodeid="t", outcome="failed", blocked=("tried",))
     page = render_html(summarise(blocked))
-    assert '<p class="bad"><strong>does not hold</strong> 1 test is failed for want of a recording</p>' in page
+    assert (
+        '<p class="bad"><strong>does not hold</strong> 1 test is failed for a request that was not let through</p>'
+        in page
+    )
     assert "<strong>no limit" not in render_html(summarise())
 
 

@@ -73,7 +73,7 @@ def test_a_report_tells_the_ceiling():
 def test_what_was_refused_outside_of_any_test_is_found_once_for_all_workers():
     run = summary(shared=[SharedRecord(fixture="", scope="session", blocked=(why,)) for why in ("one", "two")])
     (found,) = [each for each in findings(run) if each.title == "blocked on the way to the network"]
-    assert found.items == (("outside of tests and fixtures", ("one", "two")),)
+    assert found.items == (("outside of tests, and first tries of tests that ran again", ("one", "two")),)
     assert found.grave
 
 

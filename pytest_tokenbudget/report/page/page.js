@@ -95,6 +95,8 @@
     const hits = found.length + hidden.length === total ? all : `${number.format(found.length)} of ${all}`;
     count.textContent = left ? `${hits}, the first ${number.format(shown.length)} shown` : hits;
     more.hidden = left === 0;
+    // Paper shows the form only to say what is not on it.
+    form.classList.toggle("whole", shown.length === total);
   };
 
   const search = () => {
