@@ -32,6 +32,9 @@ JOB_PAGE = "GITHUB_STEP_SUMMARY"
 REPORT_USAGE = "write --token-report=term, or one of " + ", ".join(REPORT_FILES) + " with an optional :DEST"
 
 
+_READ = {".py": "a Python module", ".yaml": "a recording", ".yml": "a recording"}
+"""What a run reads, or may read, is no place for a report."""
+
 _SHOWN = 60
 """Characters of a wrong value that a message repeats."""
 
@@ -424,11 +427,9 @@ def _clashes(reports: tuple[Report, ...], config: pytest.Config, files: Mapping[
         if report.dest is None:
             continue
         place = Path("-") if report.dest == "-" else (config.invocation_params.dir / report.dest).resolve()
-        if place in taken:
-            other = taken[place]
+        other = taken.get(place) or (_READ.get(place.suffix) if place.exists() else None)
+        if other is not None:
             yield f"the {report.kind} report and {other} have one place, {report.dest}; give each its own"
-        elif place.suffix == ".py":
-            yield f"the {report.kind} report and a Python module have one place, {report.dest}; give each its own"
         taken.setdefault(place, f"the {report.kind} report")
     page = os.environ.get(JOB_PAGE)
     if page and any(report.kind == "markdown" for report in reports):

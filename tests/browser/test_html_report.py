@@ -36,7 +36,10 @@ def test_it_answers_what_the_suite_costs_what_got_dearer_and_what_to_do_in_that_
     # 0.0035 + 0.00175 + 0.000024 + 0.000605 + 0.0000045 + 0.00000014, and one request that nobody measured
     assert "at least ~$0.00588 is what the suite costs" in page.inner_text(".tiles")
     assert page.title() == "Token budget: unknown, does not hold"
-    assert "1 test is over budget; 1 test is not measured or not priced; 1 test is over the baseline" in page.inner_text(".tiles")
+    assert (
+        "1 test is over budget; 1 test is not measured or not priced; 1 test is over the baseline"
+        in page.inner_text(".tiles")
+    )
     assert "without 1 request that could not be measured" in page.inner_text("main")
     headings = page.locator("h2").all_inner_texts()
     assert headings == [

@@ -536,6 +536,44 @@ def test_what_was_not_played_is_listed_or_fails(pytester, client, run, document)
 
 
 @plain
+def test_what_a_fixture_plays_at_its_end_is_played(pytester, client, run, document):
+    pytester.makepyfile(
+        test_a="""
+        import os
+        import pytest
+        from client import ask
+
+        @pytest.fixture
+        def closing():
+            yield
+            ask("end")
+            if "ALL" in os.environ:
+                ask("more")
+
+        def test_it(usage, closing):
+            ask("one")
+            if "ALL" in os.environ:
+                ask("two")
+
+        def test_all(usage, closing):
+            ask("one")
+        """
+    )
+    os.environ["ALL"] = "1"
+    try:
+        run("--token-record=once").assert_outcomes(passed=2)
+    finally:
+        del os.environ["ALL"]
+    pytester.path.joinpath("cassettes/test_a/test_all.yaml").unlink()
+    run("--token-record=once", "-k", "test_all").assert_outcomes(passed=1)
+    run("--token-report=json").assert_outcomes(passed=2)
+    assert [each["nodeid"] for each in document()["unplayed"]] == ["test_a.py::test_it"] * 2
+    result = run("-o", "token_unplayed=fail")
+    result.assert_outcomes(passed=2, errors=1)
+    assert "test_a.py::test_it did not ask for 2 recording(s)" in result.stdout.str()
+
+
+@plain
 def test_which_tests_replay(pytester, client, run):
     pytester.makepyfile(
         test_a="""

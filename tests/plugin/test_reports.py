@@ -276,11 +276,49 @@ def test_an_output_that_takes_no_unicode_gets_its_report_and_so_does_every_file(
     assert ("&#26085;" if kind == "html" else r"\u65e5") in printed
 
 
-def test_a_page_that_cant_be_written_is_said(pytester, suite, go, monkeypatch):
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path))
+@pytest.mark.parametrize("page", ["", "missing/page.md"])
+def test_a_page_that_cant_be_written_is_said_before_any_test(pytester, suite, go, monkeypatch, page):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / page))
     result = go("--token-report=markdown", "-k", "passes")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "can't be added to GITHUB_STEP_SUMMARY" in result.stdout.str() + result.stderr.str()
+    assert not suite.bills
+    assert not (pytester.path / "token-report.md").exists()
+
+
+def test_a_page_that_became_unwritable_is_said_and_fails(pytester, suite, go, monkeypatch):
+    page = pytester.path / "page.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    pytester.makepyfile(
+        test_suite=f"""
+        from pathlib import Path
+        def test_it():
+            Path({str(page)!r}).unlink()
+            Path({str(page)!r}).mkdir()
+        """
+    )
+    result = go("--token-report=markdown")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stdout.fnmatch_lines(["*can't be added to GITHUB_STEP_SUMMARY*"])
+
+
+def test_the_end_of_a_shared_fixture_and_its_start_tell_where_their_input_went(pytester, told, go):
+    pytester.makefile(".toml", prices=PRICES)
+    pytester.makepyfile(
+        test_suite="""
+        import model, pytest
+        @pytest.fixture(scope="module")
+        def documents():
+            model.ask(10, 8, model="small")
+            yield
+            model.ask(20, 8, model="small")
+        def test_it(documents): pass
+        """
+    )
+    result = go("--token-report", "--token-report=json", "-vv")
+    shared = read(pytester.path / "token-report.json")["shared"]
+    assert [call["parts"] for each in shared for call in each["calls"]] == [{"user": 10}, {"user": 20}]
+    assert sum("(user " in line for line in result.outlines) == 2
 
 
 def test_a_report_that_became_unwritable_is_said_and_fails(pytester, suite, go):

@@ -209,6 +209,36 @@ def test_two_in_one_place(pytester, check, reports):
     assert not list(pytester.path.glob("*.json"))
 
 
+@pytest.mark.parametrize(
+    ("dest", "other"),
+    [
+        ("test_it.py", "a Python module"),
+        ("pytest.ini", "pytest's configuration"),
+        ("cassettes/test_it/test_it.yaml", "a recording"),
+    ],
+)
+def test_a_report_replaces_nothing_that_the_run_reads(pytester, check, dest, other):
+    path = pytester.path / dest
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    before = path.read_bytes()
+    assert_refused(pytester, check(f"--token-report=json:{dest}"), f"{other} have one place, {dest}")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("page", ["token-report.json", "token-baseline.json"])
+def test_the_jobs_page_has_a_place_of_its_own(pytester, check, monkeypatch, page):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / page))
+    result = check("--token-report=json", "--token-report=markdown")
+    assert_refused(pytester, result, f"GITHUB_STEP_SUMMARY names have one place, {pytester.path / page}")
+
+
+def test_a_home_is_found_behind_the_colon(pytester, check, monkeypatch):
+    monkeypatch.setenv("HOME", str(pytester.path / "home"))
+    assert check("--token-report=json:~/r.json").ret == 0
+    assert (pytester.path / "home" / "r.json").exists()
+
+
 def test_junit_xml_keeps_its_place(pytester, check):
     assert_refused(pytester, check("--junit-xml=a.xml", "--token-report=json:./a.xml"), "JUnit XML have one place")
 

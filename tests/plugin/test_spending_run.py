@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 
@@ -251,8 +252,12 @@ def test_outside_of_any_test_the_run_fails(pytester, told, live, where):
     assert result.parseoutcomes()["passed"] == 1
     assert told.ledger == ()
     assert "the run: outside of any test: the request to /v1/chat/completions was not sent" in result.stdout.str()
-    reported = live("0.0001", "--token-report")
+    reported = live("0.0001", "--token-report", "--token-report=html:page.html", "--token-report=json")
     assert reported.ret == 1
+    assert "<strong>does not hold</strong>" in (pytester.path / "page.html").read_text("utf-8")
+    blocked = json.loads((pytester.path / "token-report.json").read_text("utf-8"))["blocked"]
+    assert blocked
+    assert all("was not sent" in each["message"] for each in blocked)  # one of each worker
     reported.stdout.fnmatch_lines(["blocked on the way to the network (1)", "  outside of tests, and first tries*"])
 
 
