@@ -13,41 +13,30 @@ if TYPE_CHECKING:
 
     from pytest_tokenbudget.usage import Usage
 
-HIDE_ZERO_DETAILS = False
-"""LangChain's callback prints both detail lines always, so a script that reads the block finds them."""
-
 
 def render_usage(
     usage: Usage,
     cost: Decimal | None,
     *,
     unpriced_models: Iterable[str] = (),
-    hide_zero_details: bool = HIDE_ZERO_DETAILS,
 ) -> str:
     """Say what was used, in the words of LangChain's OpenAI callback.
+
+    That prints both lines of details whatever they say, so a script that reads the block finds them.
 
     Args:
         usage: the tokens; estimates among them put a ``~`` before every figure they are part of.
         cost: USD; ``None`` where it is not known.
         unpriced_models: the models whose price is missing.
-        hide_zero_details: leave out the cached and the reasoning tokens where they are 0.
     """
     estimated = usage.estimated_requests > 0
-    details = {
-        "Prompt Tokens Cached": usage.cached_input_tokens,
-        "Reasoning Tokens": usage.reasoning_tokens,
-    }
-    cached, reasoning = (
-        [] if hide_zero_details and not count else [f"\t\t{name}: {mark(str(count), estimated=estimated)}"]
-        for name, count in details.items()
-    )
     return "\n".join(
         [
             f"Tokens Used: {mark(str(usage.total_tokens), estimated=estimated)}",
             f"\tPrompt Tokens: {mark(str(usage.input_tokens), estimated=estimated)}",
-            *cached,
+            f"\t\tPrompt Tokens Cached: {mark(str(usage.cached_input_tokens), estimated=estimated)}",
             f"\tCompletion Tokens: {mark(str(usage.output_tokens), estimated=estimated)}",
-            *reasoning,
+            f"\t\tReasoning Tokens: {mark(str(usage.reasoning_tokens), estimated=estimated)}",
             f"Successful Requests: {usage.requests}",
             f"Total Cost (USD): {_cost(usage, cost, tuple(unpriced_models))}",
         ]

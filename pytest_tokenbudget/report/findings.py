@@ -148,7 +148,9 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
             f"{_over_what(over)}{warned}",
             tuple(map(_judged, over)),
             grave=enforced,
-            remedy=f"if intended, raise the limit, or: {UPDATE}",
+            remedy=f"if intended: {UPDATE}"
+            if all(map(is_over_baseline_alone, over))
+            else f"if intended, raise the limit, or: {UPDATE}",
         ),
     ]
     return tuple(finding for finding in found if finding.items)

@@ -262,18 +262,6 @@ def test_the_printed_block():
     assert render_usage(SEED, Decimal("0.000072")) == LANGCHAIN_BLOCK
 
 
-def test_the_printed_block_without_zero_details():
-    lines = LANGCHAIN_BLOCK.split("\n")
-    assert render_usage(SEED, Decimal("0.000072"), hide_zero_details=True).split("\n") == [
-        *lines[:2],
-        lines[3],
-        *lines[5:],
-    ]
-    used = Usage(input_tokens=4, cached_input_tokens=3, output_tokens=5, reasoning_tokens=2, requests=1)
-    assert "\t\tPrompt Tokens Cached: 3\n" in render_usage(used, Decimal(0), hide_zero_details=True)
-    assert "\t\tReasoning Tokens: 2\n" in render_usage(used, Decimal(0), hide_zero_details=True)
-
-
 def test_the_printed_block_says_what_it_does_not_know():
     assert render_usage(SEED, None, unpriced_models=["my-model"]).endswith(
         "\nTotal Cost (USD): unknown (no price for 'my-model')"

@@ -123,6 +123,7 @@ RECORDINGS: dict[str, dict[str, list[Exchange] | str]] = {
         "cassettes/test_chat/test_sky.yaml": [sky()],
         "cassettes/test_chat/test_sea.yaml": [sea("gpt-4o")],
     },
+    "ci/cheaper": {"cassettes/test_chat/test_sea.yaml": [sea("gpt-4o")]},
     "prices/own": {"cassettes/test_own/test_tuned.yaml": [sky("my-org/tuned")]},
     "prices/unpriced": {"cassettes/test_unpriced/test_tuned.yaml": [sky("my-org/tuned")]},
 }
