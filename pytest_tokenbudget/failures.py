@@ -82,6 +82,11 @@ def faults_of(record: UsageRecord) -> list[str]:
     return list(compress(_FAULTS, holds))
 
 
+def is_spared(record: UsageRecord, *, enforced: bool) -> bool:
+    """Whether a verdict leaves its test as it is: it may fail, or the run only warns."""
+    return not enforced or record.outcome in EXCUSED
+
+
 def is_over_baseline_alone(record: UsageRecord) -> bool:
     """Whether nothing but the baseline makes a test over."""
     over = [each.limit for each in record.violations if each.over]

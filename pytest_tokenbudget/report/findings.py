@@ -65,6 +65,8 @@ class Fact(NamedTuple):
     headroom: Headroom | None = None
 
 
+REWRITE = "pytest NODEID --token-record=rewrite"
+
 MOST_NAMED = 10
 """Models that one line names; a document has all."""
 
@@ -124,6 +126,7 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
         Finding(
             "recordings left unplayed",
             tuple(Item(each.nodeid, each.unplayed) for each in summary.tests if each.unplayed and not each.unfit),
+            remedy=f"record those tests again with: {REWRITE}",
         ),
         Finding("errors while capturing", _noted(summary.incidents), grave=True),
         Finding("drift from the recordings", _noted(summary.drift), grave=True),

@@ -84,7 +84,7 @@ def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()
         went=sum_bar(call for part in parts for call in part.calls),
         models=view_models(summary.models, total),
         elsewhere=view_elsewhere(elsewhere, total),
-        tests=list(map(view_test, listed)),
+        tests=[view_test(record, enforced=summary.enforced) for record in listed],
         shown=SHOWN,
         fixtures=[view_fixture(record) for record in summary.shared],
         columns=COLUMNS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget.budget import Headroom, headrooms
-from pytest_tokenbudget.failures import failures, warnings
+from pytest_tokenbudget.failures import failures, is_spared, warnings
 from pytest_tokenbudget.report.bars import Bar, LimitBar, call_bar, limit_bar, share
 from pytest_tokenbudget.report.changes import Change, describe_change, format_change
 from pytest_tokenbudget.report.figures import (
@@ -82,6 +82,7 @@ class Row(NamedTuple):
     name: str
     outcome: str
     verdict: str
+    spared: bool
     status: str
     words: str
     figures: dict[str, Figure]
@@ -137,8 +138,8 @@ def figures_of(tally: Tally) -> dict[str, Figure]:
     }
 
 
-def view_test(record: UsageRecord) -> Row:
-    """A test's row."""
+def view_test(record: UsageRecord, *, enforced: bool = True) -> Row:
+    """A test's row; ``enforced`` is whether a verdict fails its test."""
     tally = tally_of(record.calls, cache_hits=record.cache_hits)
     judged = tally_of(record.judged_calls) if record.late_calls else tally
     nearest = headroom_of(record)
@@ -147,6 +148,7 @@ def view_test(record: UsageRecord) -> Row:
         name=record.nodeid,
         outcome=record.outcome,
         verdict="" if record.verdict == "none" else record.verdict,
+        spared=is_spared(record, enforced=enforced),
         status="" if record.baseline is None else record.baseline.status,
         words=" ".join((*dict.fromkeys(call.model for call in record.calls), *_traits(record, tally))),
         figures=figures_of(tally),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
+from pytest_tokenbudget.failures import is_spared
 from pytest_tokenbudget.report.changes import Change, format_change
 from pytest_tokenbudget.report.figures import count_of, format_count, tally_figures
 from pytest_tokenbudget.report.findings import cost_facts, describe_call, findings, model_names, verdict_facts
@@ -73,7 +74,7 @@ def render_terminal(summary: Summary, *, width: int = 80, verbosity: int = 0, as
     if not (used or found or summary.run_violations or summary.price_change):
         return []
     if used and verbosity >= 0:
-        page.add_tests(summary.costliest, compared=summary.baseline is not None)
+        page.add_tests(summary.costliest, compared=summary.baseline is not None, enforced=summary.enforced)
         page.add_shared(summary.shared)
         page.add_models(summary, total)
     # In the order in which one asks: what does it cost, what got dearer and why, what is to be done.
@@ -93,12 +94,13 @@ class _Page:
         self.everything = everything
         self.ascii_only = ascii_only
 
-    def add_tests(self, tests: Sequence[UsageRecord], *, compared: bool) -> None:
+    def add_tests(self, tests: Sequence[UsageRecord], *, compared: bool, enforced: bool) -> None:
         """The costliest tests: what they use, how that changed, and how near it is to their budget.
 
         Args:
             tests: the dearest first.
             compared: whether there is a baseline.
+            enforced: whether a verdict fails its test.
         """
         if not tests:
             return
@@ -118,7 +120,8 @@ class _Page:
         rows = self._rows(columns, ["test", *(record.nodeid for record in shown)], left=int(any(budgets)))
         self._put(rows[0])
         for row, record in zip(rows[1:], shown, strict=True):
-            self._put(row, _VERDICT_STYLES.get(record.verdict, "plain"))
+            broken = record.verdict in ("over", "unmeasured")
+            self._put(row, ("warning" if is_spared(record, enforced=enforced) else "bad") if broken else "plain")
             if self.everything:
                 self._add_calls(record)
 
@@ -264,6 +267,3 @@ class _Page:
 
     def _put(self, text: str, style: Style = "plain") -> None:
         self.lines.append(Line(shorten(text.rstrip(), self.width, ascii_only=self.ascii_only), style))
-
-
-_VERDICT_STYLES: dict[str, Style] = {"over": "bad", "unmeasured": "bad"}

@@ -14,6 +14,7 @@ from pytest_tokenbudget.record import UsageRecord
 from pytest_tokenbudget.report.findings import describe, facts, findings
 from pytest_tokenbudget.report.html import render_html
 from pytest_tokenbudget.report.spending import describe_spending
+from pytest_tokenbudget.report.terminal import render_terminal
 from pytest_tokenbudget.spending import Spending
 from pytest_tokenbudget.summary import BaselineSummary, tally_of
 from pytest_tokenbudget.usage import ModelCall
@@ -157,3 +158,12 @@ def test_new_is_what_an_update_would_write():
         new("failed", call(1, 1, "0.1"), outcome="failed"),
     )
     assert BaselineSummary.of(records, path="b.json", stale=()).new == ("passed",)
+
+
+@pytest.mark.parametrize(("outcome", "enforced"), [("passed", True), ("xfailed", True), ("passed", False)])
+def test_what_a_verdict_spares_is_not_red(outcome, enforced):
+    summary = summarise(over(outcome), enforced=enforced)
+    (row,) = [line for line in render_terminal(summary) if line.text.endswith("t.py::test_a") and "$" in line.text]
+    spared = not (outcome == "passed" and enforced)
+    assert row.style == ("warning" if spared else "bad")
+    assert ('class="test over spared"' in render_html(summary)) == spared

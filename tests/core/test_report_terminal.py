@@ -269,6 +269,7 @@ def test_everything_that_went_wrong_is_named():
         "  c/old.yaml",
         "",
         "recordings left unplayed (1)",
+        "  record those tests again with: pytest NODEID --token-record=rewrite",
         "  t::x",
         "    request 3",
         "",
