@@ -135,7 +135,8 @@ def merge(
 
 def stale(baseline: Baseline, known_ids: Iterable[str]) -> tuple[str, ...]:
     """The entries whose test is not among those that exist, sorted."""
-    return tuple(sorted(baseline.tests.keys() - set(known_ids)))
+    known = set(known_ids)
+    return tuple(sorted([nodeid for nodeid in baseline.tests if nodeid not in known]))
 
 
 def compare(

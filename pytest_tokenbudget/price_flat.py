@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.price_rates import Rates
     from pytest_tokenbudget.record import ModelTokens
 
+_multiply = EXACT.multiply
 _DIGITS_OF_A_MILLION = 6
 _MOST_UNITS = 10**60
 """Of a rate, so that the product with any count stays within the digits of the context."""
@@ -46,7 +47,7 @@ class FlatRates:
         if fresh < 0:
             return None
         units = fresh * self.fresh + cached * self.cached + written * self.cache_write + made * self.output
-        return canonical(EXACT.multiply(units, self.usd_per_unit))
+        return canonical(_multiply(units, self.usd_per_unit))
 
 
 def flat_rates(rates: Rates) -> FlatRates | None:

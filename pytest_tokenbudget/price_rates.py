@@ -17,6 +17,7 @@ _MILLION = 1_000_000
 # code under test may have set the thread's to six digits, or to trap what is harmless.
 EXACT = Context(prec=100, rounding=ROUND_HALF_EVEN)
 
+_normalize = EXACT.normalize
 _TEN = Decimal(10)
 
 
@@ -180,7 +181,7 @@ def _fitting(lines: list[tuple[int, Rate]], usage: Usage) -> list[tuple[int, Rat
 
 def canonical(amount: Decimal) -> Decimal:
     """The same amount without trailing zeros and without an exponent above zero."""
-    trimmed = amount.normalize(EXACT)
+    trimmed = _normalize(amount)
     if trimmed < _TEN or int(trimmed.as_tuple().exponent) <= 0:
         return trimmed
     return trimmed.quantize(Decimal(1), context=EXACT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from decimal import Context, Decimal
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
@@ -13,7 +13,7 @@ from pytest_tokenbudget.frozen import quickly_made
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pytest_tokenbudget.budget import Verdict
 
@@ -121,6 +121,10 @@ class ModelTokens(NamedTuple):
         return ModelTokens(*map(add, self, other))
 
 
+model_tokens: Callable[[tuple[int, int, int, int, int]], ModelTokens] = partial(tuple.__new__, ModelTokens)
+"""Makes the same from a tuple of all figures, in half the time: there is one for each test of a suite, and more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineResult:
     """How a test stands against its baseline entry.
@@ -185,7 +189,7 @@ class UsageRecord:
     @property
     def judged_calls(self) -> tuple[ModelCall, ...]:
         """The calls that were held against its budget and its baseline: all but its late ones."""
-        return self.calls[: len(self.calls) - self.late_calls]
+        return self.calls[: len(self.calls) - self.late_calls] if self.late_calls else self.calls
 
     @property
     def is_known(self) -> bool:
@@ -202,8 +206,8 @@ class UsageRecord:
         for call in self.judged_calls:
             if (usage := call.usage) is None:
                 continue
-            tokens = ModelTokens(
-                1, usage.input_tokens, usage.cached_input_tokens, usage.cache_write_tokens, usage.output_tokens
+            tokens = model_tokens(
+                (1, usage.input_tokens, usage.cached_input_tokens, usage.cache_write_tokens, usage.output_tokens)
             )
             known = models.get(call.model)
             models[call.model] = tokens if known is None else known.plus(tokens)

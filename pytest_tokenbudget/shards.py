@@ -6,6 +6,8 @@ import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import islice
+from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tokenbudget import baseline as baselines
@@ -141,10 +143,15 @@ def _calls(summary: Summary) -> bool:
 
 
 def _each_once(records: Sequence[UsageRecord]) -> tuple[tuple[UsageRecord, ...], tuple[str, ...]]:
-    """The worst record of each test, and a line for each that was in more than one report."""
-    times = Counter(record.nodeid for record in records)
-    if len(times) == len(records):
+    """The worst record of each test, and a line for each that was in more than one report.
+
+    Args:
+        records: sorted by node id.
+    """
+    nodeids = [record.nodeid for record in records]
+    if all(map(ne, nodeids, islice(nodeids, 1, None))):
         return tuple(records), ()
+    times = Counter(nodeids)
     worst: dict[str, UsageRecord] = {}
     for record in records:
         known = worst.get(record.nodeid)

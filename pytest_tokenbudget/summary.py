@@ -333,7 +333,10 @@ def merge(summaries: Iterable[Summary]) -> Summary:
         tests=_in_order([record for each in summaries for record in each.tests]),
         shared=tuple(
             replace(
-                record, calls=tuple(sorted(record.calls, key=_canonical_call)), incidents=_sorted(record.incidents)
+                record,
+                calls=tuple(sorted(record.calls, key=_canonical_call)),
+                incidents=_sorted(record.incidents),
+                blocked=_sorted(record.blocked),
             )
             for record in _join(record for each in summaries for record in each.shared)
         ),
@@ -365,7 +368,9 @@ def _known_cost(record: UsageRecord) -> Decimal:
 
 
 def _tokens(record: UsageRecord) -> int:
-    return sum([call.usage.total_tokens for call in record.calls if call.usage is not None])
+    return sum(
+        [call.usage.input_tokens + call.usage.output_tokens for call in record.calls if call.usage is not None]
+    )
 
 
 def _join(records: Iterable[SharedRecord]) -> tuple[SharedRecord, ...]:

@@ -65,7 +65,7 @@ class Change:
         result, calls = record.baseline, record.judged_calls
         if result is None:
             return None
-        tokens = sum(call.usage.total_tokens for call in calls if call.usage is not None)
+        tokens = sum([call.usage.input_tokens + call.usage.output_tokens for call in calls if call.usage is not None])
         if (result.tokens is None or tokens <= result.tokens) and (
             result.cost is None or add_usd([call.cost for call in calls if call.cost is not None]) <= result.cost
         ):

@@ -10,13 +10,13 @@ from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from pytest_tokenbudget.record import UsageRecord
+from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.report.document import NAME, SCHEMA
 from pytest_tokenbudget.report.records import shared_of, test_of
 from pytest_tokenbudget.report.shapes import as_array, as_flag, as_object, as_text, as_texts, check_keys, check_once
 from pytest_tokenbudget.report.sums import check_sums
 from pytest_tokenbudget.strict_json import Fault, kind, show
-from pytest_tokenbudget.summary import BaselineSummary, PriceTable, Summary
+from pytest_tokenbudget.summary import BaselineSummary, PriceTable, Summary, fixture_title
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,14 +50,18 @@ def summary_of(data: Any, rows: Iterable[object] | None = None) -> Summary:
     if not _INSTANT.fullmatch(created):
         raise Fault(f"created = {show(created)}, where a time such as 2026-11-22T10:00:00Z is expected")
     notes = _notes(data)
-    noted = {nodeid for each in notes.values() for nodeid in each}
-    records = map(_record, as_array(data["tests"], "tests") if rows is None else rows)
-    tests = tuple(_with_notes(each, notes) if each.nodeid in noted else each for each in records)
-    check_once("tests", [test.nodeid for test in tests])
-    if unlisted := sorted(noted.difference(test.nodeid for test in tests)):
-        raise Fault(f"has notes on the test {show(unlisted[0])}, which it does not list")
+    tests = tuple(map(_record, as_array(data["tests"], "tests") if rows is None else rows))
+    nodeids = [test.nodeid for test in tests]
+    check_once("tests", nodeids)
     shared = tuple(shared_of(each) for each in as_array(data["shared"], "shared"))
     check_once("shared", [f"{each.fixture} ({each.scope})" for each in shared])
+    if notes["blocked"]:
+        shared = _with_blocked(shared, notes["blocked"], nodeids)
+    noted = {nodeid for each in notes.values() for nodeid in each}
+    if noted:
+        tests = tuple(_with_notes(each, notes) if each.nodeid in noted else each for each in tests)
+    if unlisted := sorted(noted.difference(nodeids)):
+        raise Fault(f"has notes on the test {show(unlisted[0])}, which it does not list")
     summary = Summary(
         plugin_version=as_text(plugin["version"], "plugin.version"),
         created=created,
@@ -102,6 +106,19 @@ def _record(row: object) -> UsageRecord:
 
 def _with_notes(record: UsageRecord, notes: dict[str, dict[str, tuple[str, ...]]]) -> UsageRecord:
     return replace(record, **{name: of_tests.get(record.nodeid, ()) for name, of_tests in notes.items()})  # type: ignore[arg-type]
+
+
+def _with_blocked(
+    shared: tuple[SharedRecord, ...], blocked: dict[str, tuple[str, ...]], nodeids: list[str]
+) -> tuple[SharedRecord, ...]:
+    """Give shared fixtures the notes that name them; those that are left are of tests."""
+    tests = set(nodeids)
+    titles = [fixture_title(each) for each in shared]
+    of_fixtures = {title: blocked.pop(title) for title in titles if title in blocked and title not in tests}
+    return tuple(
+        replace(each, blocked=of_fixtures[title]) if title in of_fixtures else each
+        for each, title in zip(shared, titles, strict=True)
+    )
 
 
 def _baseline(data: Any) -> BaselineSummary:

@@ -31,6 +31,7 @@ _PLAIN_CODE = re.compile(r"[^`|<>&\\]+")
 _START = re.compile(r"^(\d{1,9}(?=[.)](?:\s|$))|(?=[-+](?:\s|$)|-[- ]*$))")
 # Everything that Markdown, GitHub's mentions and references, or HTML could take for its own.
 _SPECIAL = re.compile(r"[^A-Za-z0-9 .,;:/()=+%$?'\"-]")
+_REFERENCE = re.compile(r"\\([@#])(?=\w)")
 _ISSUE = re.compile(r"(?<=\bGH)-(?=\d)", re.IGNORECASE)
 _FIGURES = ("cost", "tokens", "input", "cached", "output", "requests")
 
@@ -77,7 +78,7 @@ def escape(text: str) -> str:
     shown = _START.sub(r"\1\\", shown)
     # GitHub makes links of what looks like an address, or like a reference to an issue or a person, and it looks for
     # some of them when all escapes are gone: nothing but a comment keeps their parts apart.
-    shown = shown.replace(r"\@", "@<!-- -->").replace(r"\#", "#<!-- -->")
+    shown = _REFERENCE.sub(r"\1<!-- -->", shown)
     return _ISSUE.sub("&#45;", shown.replace("://", ":&#47;/").replace("www.", "www&#46;"))
 
 

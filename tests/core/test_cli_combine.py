@@ -70,6 +70,19 @@ def combine(capsys):
     return run
 
 
+def test_what_was_refused_outside_of_tests_fails_the_whole(report, combine):
+    def refused(why):
+        return [SharedRecord(fixture="", scope="session", calls=(call(),), blocked=(why,))]
+
+    a = report("a.json", used("t_1"), shared=refused("one"))
+    b = report("b.json", used("t_2"), shared=refused("two"))
+    status, joined, err = combine(a, b)
+    assert status == 1
+    assert "a request outside of tests was not let through" in err
+    assert [note["message"] for note in joined["blocked"]] == ["one", "two"]
+    assert combine(b, a)[1] == joined
+
+
 def test_shards_become_one_run(report, combine, tmp_path):
     fixture = SharedRecord(fixture="index", scope="session", calls=(call(),))
     a = report("a.json", used("t_2"), shared=[fixture])

@@ -72,7 +72,12 @@ def records(nodeids=names):
 
 
 fixtures = st.builds(
-    SharedRecord, fixture=names, scope=st.sampled_from(["module", "session"]), calls=several, cache_hits=counts
+    SharedRecord,
+    fixture=names,
+    scope=st.sampled_from(["module", "session"]),
+    calls=several,
+    cache_hits=counts,
+    blocked=texts,
 )
 
 
