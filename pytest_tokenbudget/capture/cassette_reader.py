@@ -1,7 +1,8 @@
 """Read a cassette file strictly: refuse, by path and reason, what no recorder writes.
 
-YAML is taken as a stream of events, and the document is built from them in the same pass. That takes little memory,
-cannot be made to run, loop or explode, and is several times faster than a loader that makes a graph of nodes first.
+What a dumper wrote is read line by line. All else is taken as a stream of events, and the document is built from
+them in the same pass. That takes little memory, cannot be made to run, loop or explode, and is several times faster
+than a loader that makes a graph of nodes first.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from yaml.constructor import SafeConstructor
 
+from pytest_tokenbudget.capture.dumped_yaml import read_dumped
 from pytest_tokenbudget.capture.wire.encodings import UnreadableError, decode_body
 from pytest_tokenbudget.errors import CassetteError
 from pytest_tokenbudget.files import check_regular
@@ -203,6 +205,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_yaml(text: str) -> Any:
+    dumped = read_dumped(text, _meaning, max_depth=MAX_DEPTH)
+    return _read_events(text) if dumped is None else dumped
+
+
+def _read_events(text: str) -> Any:
     parser = _Loader(text)
     try:
         return _build(parser.get_event)
