@@ -1,4 +1,4 @@
-"""Frozen dataclasses that are made as fast as ordinary ones.
+"""Frozen dataclasses that are made, and made anew, as fast as ordinary ones.
 
 A frozen dataclass fills each field through ``object.__setattr__``, which is ten times dearer than an assignment, and
 every model call makes several objects of a dozen fields.
@@ -34,7 +34,26 @@ def quickly_made(frozen: type[T]) -> type[T]:
         "    self.__class__ = frozen",
     )
     frozen.__init__ = update_wrapper(filled, frozen.__init__)  # type: ignore[method-assign]
+    _copiers[frozen] = _compiled(
+        frozen,
+        "def function(self):",
+        "    copy = thawed()",
+        *(f"    copy.{name} = self.{name}" for name in names),
+        "    return copy",
+    )
     return frozen
+
+
+_copiers: dict[type, Callable[[Any], Any]] = {}
+
+
+def remade(frozen: T, **changes: object) -> T:
+    """``dataclasses.replace`` for an object of such a class, in a tenth of the time."""
+    copy: T = _copiers[type(frozen)](frozen)
+    for name, value in changes.items():
+        setattr(copy, name, value)
+    copy.__class__ = type(frozen)
+    return copy
 
 
 def maker_of(frozen: Callable[P, T]) -> Callable[P, T]:

@@ -12,6 +12,7 @@ from pytest_tokenbudget.budget import REFUSED, UNANSWERED, Budget
 from pytest_tokenbudget.capture import attach
 from pytest_tokenbudget.capture.ward import await_left_behind
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.frozen import remade
 from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.late import PATIENCE_SECONDS, LateAttempts
 from pytest_tokenbudget.ledger import Billing, Frame, Ledger, pop_frame, push_frame
@@ -330,9 +331,9 @@ class Gate:
         )
         if running.playback is not None:
             told = describe_estimates(running.playback, running.nodeid, self.book, self.settings.rootdir)
-            record = replace(record, drift=(*record.drift, *told))
+            record = remade(record, drift=(*record.drift, *told))
         if record.violations or self._tells_parts:
-            record = replace(record, calls=tuple(map(locate_input, record.calls)))
+            record = remade(record, calls=tuple(map(locate_input, record.calls)))
         running.record = record
         if record.violations:
             from pytest_tokenbudget.report.message import render_verdict  # noqa: PLC0415 - only when it fails
@@ -354,6 +355,8 @@ class Gate:
 
     def _take_misses(self, running: RunningTest) -> tuple[str, ...]:
         """What the test asked for and did not get since this was last asked, each one line, noted in its record."""
+        if not running.ledger.refused and (running.playback is None or not running.playback.failed):
+            return ()
         missed = Missed(blocked=tuple(describe_refusals(running.ledger)))
         if running.playback is not None:
             missed = missed.joined(take_misses(running.playback, running.nodeid, self.book, self.settings.rootdir))
@@ -363,7 +366,7 @@ class Gate:
     def _note_misses(self, running: RunningTest, missed: Missed) -> None:
         if missed.lines:
             record = running.record or UsageRecord(nodeid=running.nodeid, calls=running.tracker.priced_calls)
-            running.record = replace(
+            running.record = remade(
                 record, drift=(*record.drift, *missed.drift), blocked=(*record.blocked, *missed.blocked)
             )
             running.failed = True
@@ -374,7 +377,7 @@ class Gate:
             return
         if running.marker_settings.cassette is not None and self._playbacks.is_shared(playback, item.session):
             return  # what this test leaves, another one plays
-        running.record = replace(running.record, unplayed=unplayed)
+        running.record = remade(running.record, unplayed=unplayed)
         if self.settings.unplayed_fails:
             running.failed = True
             pytest.fail(
@@ -406,7 +409,7 @@ class Gate:
             missed = running.record
             self._judge(running, ran=False)  # it ended in set-up
             if missed is not None and running.record is not None:
-                running.record = replace(running.record, drift=missed.drift, blocked=missed.blocked)
+                running.record = remade(running.record, drift=missed.drift, blocked=missed.blocked)
         try:
             if running.playback is not None:
                 save(running.playback, whole=not running.failed)
@@ -421,7 +424,7 @@ class Gate:
             cassettes = (
                 (str(running.playback.path),) if running.playback is not None and running.playback.used else ()
             )
-            running.record = replace(
+            running.record = remade(
                 record,
                 calls=(*record.calls, *map(locate_input, late)) if self._tells_parts else (*record.calls, *late),
                 late_calls=len(late),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import Violation, judge, verdict_of
+from pytest_tokenbudget.frozen import remade
 from pytest_tokenbudget.record import Tally, UsageRecord
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Judge:
         if record.incidents and budget.watches:
             violations.append(Violation(limit="unmeasured", reason="; ".join(record.incidents)))
         result = self._compare(record, budget, violations) if ran and not unanswered else None
-        return replace(
+        return remade(
             record,
             budget=budget if budget.to_dict() else None,
             verdict=verdict_of(limits, violations),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.budget import Budget
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 RECORD_MODES = ("none", "once", "new_episodes", "all", "rewrite")
 MATCHERS = ("method", "scheme", "host", "port", "path", "query", "uri", "url", "headers", "raw_body", "body")
+
+_WATCHING = Budget(min_requests=1)
+"""A test that has a budget of its own must not pass where nothing was seen of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,8 @@ def read_markers(item: pytest.Item, defaults: Budget) -> MarkerSettings:
                 f"{item.nodeid}: @pytest.mark.{mark.name} is not known; did you mean @pytest.mark.{meant}?"
             )
     budget = budget.over(defaults)
-    if budget.min_requests is None and any(mark.name == BUDGET for mark in item.own_markers):
-        budget = replace(budget, min_requests=1)
+    if any(mark.name == BUDGET for mark in item.own_markers):
+        budget = budget.over(_WATCHING)
     return MarkerSettings(budget=budget, marked=marked, **cassette)
 
 

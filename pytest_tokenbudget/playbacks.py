@@ -48,6 +48,7 @@ class Playbacks:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._folders: dict[Path, Path] = {}
         self._shared_names: dict[Path, frozenset[str]] = {}
         self._users: dict[str, list[pytest.Item]] | None = None
         self._named: Counter[Path] | None = None
@@ -134,7 +135,12 @@ class Playbacks:
         return (self._settings.replay == "all" or marked or wants_usage(item)) and not has_own_cassette(item)
 
     def _folder(self, item: pytest.Item) -> Path:
-        return module_folder(item.path, self._settings.cassette_dir, self._settings.rootdir)
+        """The folder of a test's cassettes, worked out once for each module."""
+        folder = self._folders.get(item.path)
+        if folder is None:
+            folder = module_folder(item.path, self._settings.cassette_dir, self._settings.rootdir)
+            self._folders[item.path] = folder
+        return folder
 
     def _names_beside(self, item: pytest.Item) -> frozenset[str]:
         """The cassette names that several tests of the item's module would share, those not selected included."""

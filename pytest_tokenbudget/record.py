@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from decimal import Context, Decimal
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from pytest_tokenbudget.budget import Budget, Violation
-from pytest_tokenbudget.frozen import quickly_made
+from pytest_tokenbudget.frozen import quickly_made, remade
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ LATE = "token_budget_late"
 """The key of xdist's worker output that carries what replayed tests tried after the last test."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
     """The sum of some calls.
@@ -61,7 +62,7 @@ class Tally:
         calls = tuple(calls)
         costs = [(call.cost, call.replayed) for call in calls if call.cost is not None]
         return cls(
-            usage=Usage.sum(call.tally for call in calls) + Usage(cache_hits=cache_hits),
+            usage=Usage.sum([*(call.tally for call in calls), Usage(cache_hits=cache_hits)]),
             known_cost=_add_up(cost for cost, _ in costs),
             known_spent=_add_up(cost for cost, replayed in costs if not replayed),
             unpriced_models=tuple(
@@ -235,7 +236,7 @@ class UsageRecord:
 
     def with_outcome(self, outcome: Outcome) -> UsageRecord:
         """The same record with another outcome."""
-        return replace(self, outcome=outcome)
+        return remade(self, outcome=outcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

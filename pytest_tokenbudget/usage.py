@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from operator import add, attrgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pytest_tokenbudget.frozen import quickly_made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from decimal import Decimal
 
 Source = Literal["response", "callback", "estimate"]
@@ -62,19 +63,19 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in _FIELDS})
+        return Usage(**dict(zip(_FIELDS, map(add, _counts_of(self), _counts_of(other)), strict=True)))
 
     @classmethod
     def sum(cls, usages: Iterable[Usage]) -> Usage:
         """Add up any number of usages; of none it is all zeros."""
-        totals = dict.fromkeys(_FIELDS, 0)
+        totals: Iterable[int] = [0] * len(_FIELDS)
         for usage in usages:
-            for name in _FIELDS:
-                totals[name] += getattr(usage, name)
-        return cls(**totals)
+            totals = list(map(add, totals, _counts_of(usage)))
+        return cls(**dict(zip(_FIELDS, totals, strict=True)))
 
 
 _FIELDS = tuple(each.name for each in fields(Usage))
+_counts_of: Callable[[Usage], tuple[int, ...]] = attrgetter(*_FIELDS)
 
 
 class PromptPart(NamedTuple):

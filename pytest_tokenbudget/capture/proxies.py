@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import os
-import urllib.request
+
 from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies_environment
 
 from pytest_tokenbudget.capture.wrapping import wrap
 from pytest_tokenbudget.environment import raw_environment
@@ -24,7 +25,7 @@ def hook_proxies(module: ModuleType) -> None:
 
     Where the system's own settings count too, as on macOS and Windows, the function is another one, and stays.
     """
-    if getattr(module, "getproxies", None) is urllib.request.getproxies_environment:
+    if getattr(module, "getproxies", None) is getproxies_environment:
         wrap(module, "getproxies", _unless_none)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
+import sys
 import urllib.request
 
 import pytest
@@ -52,3 +54,15 @@ def test_an_environment_of_somebody_elses_making_is_read_as_ever(getproxies, mon
 def test_where_there_is_none_nothing_is_decoded(getproxies, monkeypatch):
     monkeypatch.setattr(os.environ, "decodekey", lambda _: pytest.fail("it was"))
     assert getproxies() == {}
+
+
+def test_what_asks_may_be_imported_while_somebody_counts():
+    script = (
+        "import sys\n"
+        "from pytest_tokenbudget import track_usage\n"
+        "assert 'urllib.request' not in sys.modules\n"
+        "with track_usage():\n"
+        "    import urllib.request\n"
+        "assert urllib.request.getproxies is not urllib.request.getproxies_environment\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
