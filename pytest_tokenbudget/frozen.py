@@ -11,7 +11,7 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,6 +71,23 @@ def maker_of(frozen: Callable[P, T]) -> Callable[P, T]:
         "    return self",
     )
     return maker
+
+
+def adder_of(frozen: Callable[P, T]) -> Callable[[Iterable[T]], T]:
+    """What adds up any number of objects of such a dataclass, whose fields are all whole numbers, field by field."""
+    names = [each.name for each in fields(frozen)]  # type: ignore[arg-type]
+    adder: Callable[[Iterable[T]], T] = _compiled(
+        frozen,
+        "def function(terms):",
+        f"    {' = '.join(names)} = 0",
+        "    for term in terms:",
+        *(f"        {name} += term.{name}" for name in names),
+        "    total = thawed()",
+        *(f"    total.{name} = {name}" for name in names),
+        "    total.__class__ = frozen",
+        "    return total",
+    )
+    return adder
 
 
 def _compiled(frozen: Any, head: str, *body: str) -> Any:

@@ -7,7 +7,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -172,16 +172,15 @@ def playing(
         settings: what the user asked for.
         changes: of a shared fixture, what it has changed in the environment (see ``replayed_environment``).
     """
-    with ExitStack() as stack:
-        if playback is not None:
-            if playback.live:
-                stack.enter_context(recorded_environment(changes))
-            else:
-                stack.enter_context(replayed_environment(changes))
-                if settings.offline_tiktoken:
-                    stack.enter_context(tiktoken_offline())
-            stack.enter_context(insert(playback))
+    if playback is None:
         yield
+    elif playback.live:
+        with recorded_environment(changes), insert(playback):
+            yield
+    else:
+        served = tiktoken_offline() if settings.offline_tiktoken else nullcontext()
+        with replayed_environment(changes), served, insert(playback):
+            yield
 
 
 def describe_estimates(playback: Playback, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:

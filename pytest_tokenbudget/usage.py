@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from operator import add, attrgetter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pytest_tokenbudget.frozen import quickly_made
+from pytest_tokenbudget.frozen import adder_of, quickly_made, remade
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from decimal import Decimal
 
 Source = Literal["response", "callback", "estimate"]
@@ -63,19 +62,15 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(**dict(zip(_FIELDS, map(add, _counts_of(self), _counts_of(other)), strict=True)))
+        return _added((self, other))
 
     @classmethod
     def sum(cls, usages: Iterable[Usage]) -> Usage:
         """Add up any number of usages; of none it is all zeros."""
-        totals: Iterable[int] = [0] * len(_FIELDS)
-        for usage in usages:
-            totals = list(map(add, totals, _counts_of(usage)))
-        return cls(**dict(zip(_FIELDS, totals, strict=True)))
+        return _added(usages)
 
 
-_FIELDS = tuple(each.name for each in fields(Usage))
-_counts_of: Callable[[Usage], tuple[int, ...]] = attrgetter(*_FIELDS)
+_added = adder_of(Usage)
 
 
 class PromptPart(NamedTuple):
@@ -154,4 +149,8 @@ class ModelCall:
         """What this call adds to a total: its tokens, one request, and whether they were estimated or unknown."""
         if self.usage is None:
             return Usage(requests=1, unmeasured_requests=1)
-        return self.usage + Usage(requests=1, estimated_requests=int(self.estimated))
+        return remade(
+            self.usage,
+            requests=self.usage.requests + 1,
+            estimated_requests=self.usage.estimated_requests + self.estimated,
+        )
