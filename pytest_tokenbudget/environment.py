@@ -1,4 +1,10 @@
-"""The environment of a replayed test: no real key, no way out, nothing that reports to elsewhere."""
+"""The environment of a replayed test: no real key, no way out, nothing that reports to elsewhere.
+
+There are two of them: ``os.environ``, and the one of C, which processes inherit. Both hold the same while a test
+replays, and no real key is ever left in either. Once it has ended, ``os.environ`` is as it was at once. Dummies that
+stand where there was no key linger in C's, since the next test would put each of them back; they are gone before a
+process is started, and before a test that does not replay. See ``let_go``.
+"""
 
 from __future__ import annotations
 
@@ -82,6 +88,9 @@ _MAYBE = _spelled({**dict.fromkeys(REPLACED, DUMMY), **dict.fromkeys(WITHOUT)})
 _outside: dict[Any, Any] = {}
 """What the variables that are held now go back to when nothing is replayed any more."""
 
+_lingering: set[Any] = set()
+"""Variables that hold our dummies in C's environment and are not there for Python."""
+
 _blocks: list[None] = []
 """One for each block that is open now."""
 
@@ -110,6 +119,7 @@ def recorded_environment(changes: dict[Any, Any] | None = None) -> Iterator[None
         changes: as above.
     """
     with _held({**_outside, **_QUIET}, changes):
+        let_go()
         yield
 
 
@@ -163,17 +173,32 @@ def _read(keys: Iterable[Any]) -> dict[Any, Any]:
 
 
 def _write(values: Values) -> None:
-    """Let this process, its C libraries and those that it starts see these values, as ``os.environ`` does it."""
     there = raw_environment()
     for key, value in values.items():
-        if there.get(key) == value:
+        now = there.get(key)
+        if now == value:
             continue
+        ours = _ALWAYS.get(key)
         if value is None:
-            os.unsetenv(key)
+            if now is ours:  # the very object: nobody has written to it since
+                _lingering.add(key)
+            else:
+                os.unsetenv(key)
             del there[key]
         else:
-            os.putenv(key, value)
+            if not (value is ours and now is None and key in _lingering):
+                os.putenv(key, value)
+            _lingering.discard(key)
             there[key] = value
+
+
+def let_go() -> None:
+    """Take what lingers out of C's environment, so that it is Python's again."""
+    there = raw_environment()
+    while _lingering:
+        key = _lingering.pop()
+        if key not in there:
+            os.unsetenv(key)
 
 
 def forget_settings() -> None:

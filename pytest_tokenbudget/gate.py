@@ -11,6 +11,7 @@ import pytest
 from pytest_tokenbudget.budget import REFUSED, UNANSWERED, Budget
 from pytest_tokenbudget.capture import attach
 from pytest_tokenbudget.capture.ward import await_left_behind
+from pytest_tokenbudget.environment import let_go
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.frozen import remade
 from pytest_tokenbudget.judgement import Judge
@@ -124,6 +125,7 @@ class Gate:
                 self._dismiss(item, running)
             except pytest.fail.Exception as failure:  # its report was made: it is told with what comes late
                 self.late.add(running.nodeid, [failure.msg or ""])
+        let_go()
         self.frame.rest.settle()
         pop_frame(self.frame)
         if self._attached:
@@ -151,6 +153,8 @@ class Gate:
             running = self._admit(item)
         except ConfigurationError as error:
             item.stash[REFUSAL] = str(error)
+        if running is None or running.playback is None:
+            let_go()
         if running is None:
             return (yield)
         item.stash[RUNNING] = self._inside[item] = running
@@ -202,7 +206,9 @@ class Gate:
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
         """Close what set-up opened."""
         running = item.stash.get(RUNNING, None)
         if running is None:
@@ -224,6 +230,8 @@ class Gate:
             raise
         if missed := self._dismiss(item, running):
             raise pytest.fail.Exception("\n".join(missed), pytrace=False)
+        if nextitem is None:
+            let_go()
         return result
 
     @pytest.hookimpl(wrapper=True)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_tokenbudget.capture.tracing import sends_traces
 from pytest_tokenbudget.capture.ward import entered, origin, responsible
 from pytest_tokenbudget.capture.wrapping import wrap
+from pytest_tokenbudget.environment import let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,6 +114,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     check = _CHECKS.get(event)
     if check is not None:
         _refuse(check, *arguments)
+    elif event in _PROCESSES:
+        let_go()
 
 
 def _refuse(check: Callable[..., str | None], *arguments: Any) -> None:
@@ -187,6 +190,20 @@ _CHECKS: dict[str, Callable[..., str | None]] = {
     "socket.gethostbyaddr": _of_name,
     "socket.getnameinfo": _of_address,
 }
+
+_PROCESSES = frozenset(
+    (
+        "os.exec",
+        "os.fork",
+        "os.forkpty",
+        "os.posix_spawn",
+        "os.spawn",
+        "os.startfile",
+        "os.system",
+        "subprocess.Popen",
+    )
+)
+"""Events before another process takes over C's environment."""
 
 _TAKE_ADDRESSES = {"connect": 0, "connect_ex": 0, "bind": 0, "sendto": -1, "sendmsg": 3}
 """Methods of a socket, and where among their arguments the address stands."""
