@@ -8,6 +8,7 @@ from decimal import Context, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Literal
 
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.frozen import quickly_made
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,6 +27,7 @@ REFUSED = "a request was refused"
 _EXACT = Context(prec=100)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """Limits for one test or one block; every limit is inclusive, and ``None`` is no limit.

@@ -101,13 +101,18 @@ def _compiled(frozen: Any, head: str, *body: str) -> Any:
     described = fields(frozen)
     values: dict[str, Any] = {
         "frozen": frozen,
+        "unset": MISSING,
+        "makers": {each.name: each.default_factory for each in described},
         "thawed": type(frozen.__name__, (), {"__slots__": [each.name for each in described]}),
         "thaw": object.__setattr__,
         "fill": frozen.__init__,
         "by_default": {each.name: each.default for each in described},
     }
+    made = [each.name for each in described if each.default_factory is not MISSING]
     parameters = [
-        each.name if each.default is MISSING else f"{each.name}=by_default[{each.name!r}]" for each in described
+        each.name if each.default is MISSING and each.name not in made else f"{each.name}=by_default[{each.name!r}]"
+        for each in described
     ]
-    exec("\n".join((head.format(parameters=", ".join(parameters)), *body)), values)  # noqa: S102
+    making = [f"    if {name} is unset: {name} = makers[{name!r}]()" for name in made if "{parameters}" in head]
+    exec("\n".join((head.format(parameters=", ".join(parameters)), *making, *body)), values)  # noqa: S102
     return values["function"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.frozen import remade
 from pytest_tokenbudget.misspelling import meant_by
 from pytest_tokenbudget.options import BUDGET, CASSETTE
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 RECORD_MODES = ("none", "once", "new_episodes", "all", "rewrite")
 MATCHERS = ("method", "scheme", "host", "port", "path", "query", "uri", "url", "headers", "raw_body", "body")
-
-_WATCHING = Budget(min_requests=1)
-"""A test that has a budget of its own must not pass where nothing was seen of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +60,8 @@ def read_markers(item: pytest.Item, defaults: Budget) -> MarkerSettings:
                 f"{item.nodeid}: @pytest.mark.{mark.name} is not known; did you mean @pytest.mark.{meant}?"
             )
     budget = budget.over(defaults)
-    if any(mark.name == BUDGET for mark in item.own_markers):
-        budget = budget.over(_WATCHING)
+    if budget.min_requests is None and any(mark.name == BUDGET for mark in item.own_markers):
+        budget = remade(budget, min_requests=1)
     return MarkerSettings(budget=budget, marked=marked, **cassette)
 
 

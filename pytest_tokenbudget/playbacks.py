@@ -14,10 +14,10 @@ import pytest
 
 from pytest_tokenbudget.capture.layout import (
     CaseName,
-    check_inside,
     fixture_cassette,
     module_folder,
     named_cassette,
+    own_cassette,
     shared_names,
     unique_name,
 )
@@ -69,8 +69,7 @@ class Playbacks:
             if marker_settings.cassette is not None:
                 path = named_cassette(folder, marker_settings.cassette)
             else:
-                path = folder / f"{unique_name(_name_of(item), self._names_beside(item))}.yaml"
-                check_inside(path, folder.parent)
+                path = own_cassette(folder, unique_name(_name_of(item), self._names_beside(item)))
         except ValueError as error:
             raise ConfigurationError(f"{item.nodeid}: its cassette can't be used: {error}") from None
         settings = self._settings

@@ -131,12 +131,13 @@ def _closing(text: str, at: int, quote: str) -> int:
 def _unquoted(single: str) -> str | None:
     """The text between single quotes: a line break is a blank, and several are one less."""
     if "\n" in single:
-        if (fold := _fold_of(single)) is not None:
-            single = single.replace(fold, " ")
-        elif " \n" in single or single.count("\n ") != len(re.findall("\n+", single)):
-            return None
-        else:
-            single = re.sub("(\n+) +", lambda match: "\n" * (len(match[1]) - 1) or " ", single)
+        fold = _fold_of(single)
+        unfolded = single.replace(fold, " ")
+        if "\n" in unfolded or _is_uneven(single, fold):
+            if " \n" in single or single.count("\n ") != len(re.findall("\n+", single)):
+                return None
+            unfolded = re.sub("(\n+) +", lambda match: "\n" * (len(match[1]) - 1) or " ", single)
+        single = unfolded
     if "'" in single:
         if single.count("'") != 2 * single.count("''"):
             return None
@@ -147,10 +148,11 @@ def _unquoted(single: str) -> str | None:
 def _unescaped(double: str) -> str | None:
     """The text between double quotes: a line break is a blank, or nothing behind a backslash; the rest is JSON."""
     if "\n" in double:
-        if (fold := _fold_of(double)) is None or _CUT_ESCAPE.search(double):
+        fold = _fold_of(double)
+        if _is_uneven(double, fold) or _CUT_ESCAPE.search(double):
             return None
         double = double.replace(f"\\{fold}\\ ", " ").replace(f"\\{fold}", "")
-        double = double.replace(f"{fold}\\ ", "  ").replace(fold, " ")
+        double = double.replace(f"{fold}\\ ", "  ").replace(fold, " ")  # what breaks are left, JSON refuses
     if not all(each == _ESCAPED_BACKSLASH for each in _FOREIGN_ESCAPE.findall(double)):
         return None
     try:
@@ -160,9 +162,12 @@ def _unescaped(double: str) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _fold_of(quoted: str) -> str | None:
-    """The line break and the blanks that each further line of a scalar starts with; ``None`` where they differ."""
+def _fold_of(quoted: str) -> str:
+    """The first line break of a scalar, and the blanks that the next line starts with."""
     first = quoted.index("\n")
-    fold = "\n" + " " * (len(quoted) - first - 1 - len(quoted[first + 1 :].lstrip(" ")))
-    alike = fold != "\n" and quoted.count("\n") == quoted.count(fold)
-    return fold if alike and f"{fold} " not in quoted and f" {fold}" not in quoted else None
+    return "\n" + " " * (len(quoted) - first - 1 - len(quoted[first + 1 :].lstrip(" ")))
+
+
+def _is_uneven(quoted: str, fold: str) -> bool:
+    """Whether a line starts deeper than the others, or not at all, or ends with blanks: no dumper writes that."""
+    return fold == "\n" or f"{fold} " in quoted or f" {fold}" in quoted

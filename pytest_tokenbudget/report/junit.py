@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.report.figures import UNKNOWN, plain_usd
-from pytest_tokenbudget.summary import tally_of
 
 if TYPE_CHECKING:
     from pytest_tokenbudget.record import UsageRecord
@@ -17,7 +16,7 @@ def junit_properties(record: UsageRecord) -> list[tuple[str, str]]:
     """Names and values, ASCII without control characters; none for a test that used no model and has no budget."""
     if not (record.calls or record.cache_hits or record.budget is not None):
         return []
-    tally = tally_of(record.calls, cache_hits=record.cache_hits)
+    tally = record.tally
     usage = tally.usage
     values = {
         "verdict": record.verdict,

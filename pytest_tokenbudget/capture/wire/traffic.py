@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -11,6 +12,7 @@ from pytest_tokenbudget.capture.wire.encodings import UnreadableError, decode_bo
 from pytest_tokenbudget.capture.wire.exchange import Reading
 from pytest_tokenbudget.capture.wire.framing import Event, Frames, parse_frames, parse_json
 from pytest_tokenbudget.capture.wire.providers import name_provider
+from pytest_tokenbudget.frozen import quickly_made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +24,7 @@ _STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only",
 _FORM_MODEL = b'name="model"'
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
     """A request and its answer as JSON.
@@ -104,6 +107,7 @@ def read_tier(tier: Any) -> str | None:
     return tier.lower()
 
 
+@lru_cache(maxsize=64)  # each request's is asked for twice, and most go to the same few
 def split_url(url: str) -> tuple[str, str]:
     """Return host (lower case, no port, no user) and path of a URL, whatever it is."""
     _, _, rest = url.rpartition("://") if "://" in url[:12] else ("", "", url)
