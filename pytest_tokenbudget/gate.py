@@ -30,7 +30,7 @@ from pytest_tokenbudget.playbacks import (
     save,
     take_misses,
 )
-from pytest_tokenbudget.record import FIGURES_ATTRIBUTE, RECORD_ATTRIBUTE, SharedRecord, UsageRecord
+from pytest_tokenbudget.record import FIGURES_ATTRIBUTE, RECORD_ATTRIBUTE, HandedOver, SharedRecord, UsageRecord
 from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
 
@@ -246,7 +246,8 @@ class Gate:
         if running is not None and self.settings.names_tests and _ends_test(report):
             setattr(report, FIGURES_ATTRIBUTE, _brief_figures(running))
         if call.when == "teardown" and running is not None and running.record is not None:
-            self._finished[item.nodeid] = running.record.to_dict()
+            spread = hasattr(item.config, "workerinput")  # execnet takes a dictionary, and none of its kin
+            self._finished[item.nodeid] = running.record.to_dict() if spread else HandedOver(running.record)
         return report
 
     @pytest.hookimpl(tryfirst=True)

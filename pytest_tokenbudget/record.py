@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from decimal import Context, Decimal
 from functools import reduce
-from operator import add
+from operator import add, attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from pytest_tokenbudget.budget import Budget, Violation
@@ -13,7 +13,7 @@ from pytest_tokenbudget.frozen import quickly_made, remade
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pytest_tokenbudget.budget import Verdict
 
@@ -221,6 +221,8 @@ class UsageRecord:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> UsageRecord:
         """The inverse of ``to_dict``."""
+        if isinstance(data, HandedOver) and data.record is not None:
+            return data.record
         return cls(
             nodeid=data["nodeid"],
             outcome=data["outcome"],
@@ -237,6 +239,36 @@ class UsageRecord:
     def with_outcome(self, outcome: Outcome) -> UsageRecord:
         """The same record with another outcome."""
         return remade(self, outcome=outcome)
+
+
+class HandedOver(dict[str, Any]):
+    """A record as plain data, for another part of the process that made it: it need not be made again of that.
+
+    Attributes:
+        record: what ``from_dict`` would make of the data; ``None`` where that may not be just the record.
+    """
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: UsageRecord) -> None:
+        super().__init__(record.to_dict())
+        self.record = _as_sent(record)
+
+
+def _as_sent(record: UsageRecord) -> UsageRecord | None:
+    """What becomes of a record on its way through plain data; ``None`` for the few of which more becomes."""
+    if record.violations or record.baseline is not None or any(getattr(record, name) for name in _TEXTS[:-1]):
+        return None
+    texts: list[str | None] = [record.nodeid, *record.cassettes]
+    for call in record.calls:
+        texts += _texts_of(call)
+    if not "".join(filter(None, texts)).isascii():
+        return None
+    return remade(
+        record,
+        calls=tuple([remade(call, prompt=None) for call in record.calls]),
+        budget=None if record.budget is None else remade(record.budget, origins={}),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +326,10 @@ _TOKEN_FIELDS = tuple(each.name for each in fields(Usage) if each.name.endswith(
 _PLAIN_CALL_FIELDS = (
     "model", "provider", "endpoint", "source", "replayed", "request_id", "service_tier", "request_model", "reason",
 )  # fmt: skip
+
+_texts_of: Callable[[ModelCall], tuple[str | None, ...]] = attrgetter(
+    *(name for name in _PLAIN_CALL_FIELDS if name != "replayed")
+)
 
 
 def call_to_dict(call: ModelCall) -> dict[str, Any]:

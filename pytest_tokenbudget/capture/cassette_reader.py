@@ -8,6 +8,7 @@ than a loader that makes a graph of nodes first.
 from __future__ import annotations
 
 import binascii
+import codecs
 import errno
 import json
 import os
@@ -156,7 +157,7 @@ def _decoded(data: bytes) -> str:
     if len(data) > MAX_BYTES:
         raise _Refused(f"it is larger than {MAX_BYTES // 2**20} MiB")
     try:
-        text = data.decode("utf-8-sig")
+        text = data.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         raise _Refused(f"it is not UTF-8 (byte {error.start})") from error
     if not text.strip("\ufeff \t\r\n"):
