@@ -31,6 +31,7 @@ from pytest_tokenbudget.playbacks import (
     take_misses,
 )
 from pytest_tokenbudget.record import FIGURES_ATTRIBUTE, RECORD_ATTRIBUTE, HandedOver, SharedRecord, UsageRecord
+from pytest_tokenbudget.report.junit import junit_properties
 from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.capture.playback import Playback
     from pytest_tokenbudget.pricing import PriceBook
+    from pytest_tokenbudget.record import Tally
     from pytest_tokenbudget.settings import Settings
     from pytest_tokenbudget.spending import Account
     from pytest_tokenbudget.summary import Note
@@ -58,6 +60,7 @@ class RunningTest:
         ledger: its model calls.
         playback: where it replays from; ``None`` where it does not replay.
         record: its record, once it was judged.
+        tally: the sum of what it had used when it was judged.
         message: what fails it, once it was judged.
         judged: whether it was judged.
         failed: whether its own code, or a fixture, failed.
@@ -71,6 +74,7 @@ class RunningTest:
     tracker: UsageTracker
     playback: Playback | None
     record: UsageRecord | None = None
+    tally: Tally | None = None
     message: str = ""
     judged: bool = False
     failed: bool = False
@@ -327,13 +331,16 @@ class Gate:
         """
         running.judged = True
         running.ledger.settle()
+        used = UsageRecord(
+            nodeid=running.nodeid,
+            calls=running.tracker.priced_calls,
+            cache_hits=running.ledger.cache_hits,
+            incidents=running.ledger.incidents,
+        )
+        running.tally = used.tally
         record = self._judge_of_tests.judge(
-            UsageRecord(
-                nodeid=running.nodeid,
-                calls=running.tracker.priced_calls,
-                cache_hits=running.ledger.cache_hits,
-                incidents=running.ledger.incidents,
-            ),
+            used,
+            running.tally,
             running.marker_settings.budget,
             unanswered=_why_unanswered(running),
             ran=ran,
@@ -441,9 +448,8 @@ class Gate:
                 cassettes=cassettes,
                 incidents=running.ledger.incidents,
             )
-            from pytest_tokenbudget.report.junit import junit_properties  # noqa: PLC0415 - not on the start-up path
-
-            item.user_properties += junit_properties(running.record)
+            as_judged = not late and running.record.cache_hits == record.cache_hits
+            item.user_properties += junit_properties(running.record, running.tally if as_judged else None)
         return lines
 
 
