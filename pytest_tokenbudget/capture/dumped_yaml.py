@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ASCII = bytes([*b"\n", *range(ord(" "), ord("~") + 1)])
-"""Dumpers escape all other characters."""
+_WRITTEN = bytes(byte if byte in (*b"\n", *range(ord(" "), ord("~") + 1)) else 0 for byte in range(256))
+"""Dumpers escape all characters that become zeros here."""
 
 _ENTRY = re.compile(
     r"""
@@ -50,7 +50,7 @@ def read_dumped(text: str, meaning: Callable[[str], Any], *, max_depth: int) -> 
         meaning: what a scalar without quotes says; raises ``ValueError`` or ``OverflowError`` where it says nothing.
         max_depth: how deep mappings and lists may be nested.
     """
-    if not text.isascii() or text.encode().translate(None, _ASCII):
+    if not text.isascii() or 0 in text.encode().translate(_WRITTEN):
         return None
     document: dict[str, Any] = {}
     # The innermost collection and where its entries start; those around it.
