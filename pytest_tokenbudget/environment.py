@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+    from contextlib import AbstractContextManager
 
     Values = Mapping[Any, Any]
     """Variables by their raw names, each with its raw value; ``None`` for one that is not there."""
@@ -95,8 +96,7 @@ _blocks: list[None] = []
 """One for each block that is open now."""
 
 
-@contextmanager
-def replayed_environment(changes: dict[Any, Any] | None = None) -> Iterator[None]:
+def replayed_environment(changes: dict[Any, Any] | None = None) -> AbstractContextManager[None]:
     """Hold dummy keys instead of real ones, for this process and those it starts; tracing is off.
 
     Args:
@@ -107,8 +107,7 @@ def replayed_environment(changes: dict[Any, Any] | None = None) -> Iterator[None
     values = _ALWAYS | {key: _MAYBE[key] for key in raw_environment().keys() & _MAYBE.keys()}
     if changes is not None:
         values = {**dict.fromkeys(_MAYBE), **values}  # it may set what nobody has set so far
-    with _held(values, changes):
-        yield
+    return _held(values, changes)
 
 
 @contextmanager
@@ -176,7 +175,7 @@ def _write(values: Values) -> None:
     there = raw_environment()
     for key, value in values.items():
         now = there.get(key)
-        if now == value:
+        if now is value or (now is not None and now == value):
             continue
         ours = _ALWAYS.get(key)
         if value is None:

@@ -21,7 +21,6 @@ import re
 import socket
 import sys
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture.tracing import sends_traces
@@ -30,7 +29,8 @@ from pytest_tokenbudget.capture.wrapping import wrap
 from pytest_tokenbudget.environment import let_go
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from pytest_tokenbudget.capture.ward import Ward
 
@@ -49,13 +49,11 @@ _installed = False
 _lock = threading.Lock()
 
 
-@contextmanager
-def network(ward: Ward) -> Iterator[None]:
+def network(ward: Ward) -> AbstractContextManager[None]:
     """Let a block, and all that it starts, reach what its ward may reach: loopback, or all where it records."""
     if ward.report is not None:
         _install()
-    with entered(ward):
-        yield
+    return entered(ward)
 
 
 def keep_traces_out(host: str, port: object) -> None:

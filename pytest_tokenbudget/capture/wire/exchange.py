@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_tokenbudget.frozen import quickly_made
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_tokenbudget.usage import Prompt, Usage
 
 
-@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """One HTTP request and the answer to it, as any client saw them.
@@ -37,7 +34,6 @@ class Exchange:
     complete: bool = True
 
 
-@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """What an exchange says about its model request.

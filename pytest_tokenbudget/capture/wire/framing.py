@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_tokenbudget.capture.wire.encodings import UnreadableError
-from pytest_tokenbudget.frozen import quickly_made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +30,6 @@ class Event(NamedTuple):
     data: dict[str, Any]
 
 
-@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frames:
     """An answer's JSON objects in order.

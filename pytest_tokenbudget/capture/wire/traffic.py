@@ -12,7 +12,6 @@ from pytest_tokenbudget.capture.wire.encodings import UnreadableError, decode_bo
 from pytest_tokenbudget.capture.wire.exchange import Reading
 from pytest_tokenbudget.capture.wire.framing import Event, Frames, parse_frames, parse_json
 from pytest_tokenbudget.capture.wire.providers import name_provider
-from pytest_tokenbudget.frozen import quickly_made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +23,6 @@ _STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only",
 _FORM_MODEL = b'name="model"'
 
 
-@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
     """A request and its answer as JSON.
