@@ -8,6 +8,7 @@ from decimal import Context, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Literal
 
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.frozen import quickly_made
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,6 +27,7 @@ REFUSED = "a request was refused"
 _EXACT = Context(prec=100)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """Limits for one test or one block; every limit is inclusive, and ``None`` is no limit.
@@ -63,15 +65,24 @@ class Budget:
         Raises:
             ConfigurationError: an unknown keyword, or a value that is not allowed; one line that names all offenders.
         """
-        faults = [fault for name, value in limits.items() if (fault := _fault(name, value)) is not None]
+        values: dict[str, int | Decimal] = {}
+        faults = []
+        for name, value in limits.items():
+            try:
+                values[name] = _convert(name, value)
+            except ValueError as error:
+                faults.append(_fault(name, value, error))
         if faults:
             prefix = f"{origin}: " if origin else ""
             raise ConfigurationError(prefix + "; ".join(sorted(faults)))
-        values = {name: _convert(name, value) for name, value in limits.items()}
         return cls(**values, origins=dict.fromkeys(values, origin))  # type: ignore[arg-type]
 
     def over(self, wider: Budget) -> Budget:
         """This budget, each limit that it leaves open taken from a wider one (class, module, ini)."""
+        if wider == _UNLIMITED:  # as most of them are
+            return self
+        if self == _UNLIMITED:
+            return wider
         merged = {
             name: mine if (mine := getattr(self, name)) is not None else getattr(wider, name) for name in LIMIT_NAMES
         }
@@ -101,6 +112,7 @@ class Budget:
         )
 
 
+_UNLIMITED = Budget()
 LIMIT_NAMES = tuple(each.name for each in fields(Budget) if each.name != "origins")
 _MONEY = ("max_cost",)
 
@@ -289,6 +301,8 @@ def parse_tolerance(value: object) -> Decimal:
 
 
 def _convert(name: str, value: object) -> int | Decimal:
+    if name not in LIMIT_NAMES:
+        raise ValueError("one of the limits")
     if name in _MONEY:
         return parse_usd(value)
     if name == "tolerance":
@@ -298,16 +312,12 @@ def _convert(name: str, value: object) -> int | Decimal:
     return parse_count(value)
 
 
-def _fault(name: str, value: object) -> str | None:
+def _fault(name: str, value: object, error: ValueError) -> str:
     if name not in LIMIT_NAMES:
         near = difflib.get_close_matches(name, LIMIT_NAMES, n=1)
         meant = f"; did you mean {near[0]}?" if near else ""
         return f"unknown keyword {name}={_show(value)}; allowed are {', '.join(LIMIT_NAMES)}{meant}"
-    try:
-        _convert(name, value)
-    except ValueError as error:
-        return f"{name}={_show(value)} is not allowed; it must be {error}"
-    return None
+    return f"{name}={_show(value)} is not allowed; it must be {error}"
 
 
 def _show(value: object) -> str:

@@ -1,17 +1,24 @@
-"""The environment of a replayed test: no real key, no way out, nothing that reports to elsewhere."""
+"""The environment of a replayed test: no real key, no way out, nothing that reports to elsewhere.
+
+There are two of them: ``os.environ``, and the one of C, which processes inherit. Both hold the same while a test
+replays, and no real key is ever left in either. Once it has ended, ``os.environ`` is as it was at once. Dummies that
+stand where there was no key linger in C's, since the next test would put each of them back; they are gone before a
+process is started, and before a test that does not replay. See ``let_go``.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+    from contextlib import AbstractContextManager
 
-    Values = Mapping[str, str | None]
+    Values = Mapping[Any, Any]
+    """Variables by their raw names, each with its raw value; ``None`` for one that is not there."""
 
 DUMMY = "sk-replayed-by-pytest-tokenbudget"
 
@@ -57,33 +64,39 @@ WITHOUT = (
 QUIET = {"LANGSMITH_TRACING": "false", "LANGCHAIN_TRACING_V2": "false", "LANGSMITH_TRACING_V2": "false"}
 """Tracing would send each prompt away, and be recorded."""
 
-_ALWAYS = {**dict.fromkeys(KEYS, DUMMY), **QUIET}
-_MAYBE = {**dict.fromkeys(REPLACED, DUMMY), **dict.fromkeys(WITHOUT)}
 
+def raw_environment() -> MutableMapping[Any, Any]:
+    """The environment as the system spells it: ``os.environ`` encodes and decodes at each look.
 
-def raw_environment() -> Mapping[Any, Any]:
-    """The environment as the system has it; ``os.environ`` encodes and decodes at each look."""
-    raw: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
+    Two dozen variables change with every test.
+    """
+    raw: MutableMapping[Any, Any] = getattr(os.environ, "_data", os.environ)
     return raw
 
 
-@cache
-def _key(name: str) -> Any:
-    """How the system spells a name."""
-    return os.environ.encodekey(name) if raw_environment() is not os.environ else name
+_raw_name = getattr(os.environ, "encodekey", str)
+_raw_value = getattr(os.environ, "encodevalue", str)
 
 
-_MAYBE_BY_KEY = {_key(name): name for name in _MAYBE}
+def _spelled(values: Mapping[str, str | None]) -> dict[Any, Any]:
+    return {_raw_name(name): None if value is None else _raw_value(value) for name, value in values.items()}
 
-_outside: dict[str, str | None] = {}
+
+_QUIET = _spelled(QUIET)
+_ALWAYS = _spelled(dict.fromkeys(KEYS, DUMMY)) | _QUIET
+_MAYBE = _spelled({**dict.fromkeys(REPLACED, DUMMY), **dict.fromkeys(WITHOUT)})
+
+_outside: dict[Any, Any] = {}
 """What the variables that are held now go back to when nothing is replayed any more."""
+
+_lingering: set[Any] = set()
+"""Variables that hold our dummies in C's environment and are not there for Python."""
 
 _blocks: list[None] = []
 """One for each block that is open now."""
 
 
-@contextmanager
-def replayed_environment(changes: dict[str, str | None] | None = None) -> Iterator[None]:
+def replayed_environment(changes: dict[Any, Any] | None = None) -> AbstractContextManager[None]:
     """Hold dummy keys instead of real ones, for this process and those it starts; tracing is off.
 
     Args:
@@ -91,84 +104,100 @@ def replayed_environment(changes: dict[str, str | None] | None = None) -> Iterat
             holds outside of replayed tests until it is torn down, and inside there are dummies. Without it, the block
             is a test's: what it leaves where there was nothing is its own affair, all else is put back.
     """
-    there = raw_environment().keys() & _MAYBE_BY_KEY.keys()
-    values = _ALWAYS | {name: _MAYBE[name] for name in map(_MAYBE_BY_KEY.__getitem__, there)}
+    values = _ALWAYS | {key: _MAYBE[key] for key in raw_environment().keys() & _MAYBE.keys()}
     if changes is not None:
         values = {**dict.fromkeys(_MAYBE), **values}  # it may set what nobody has set so far
-    with _held(values, changes):
-        yield
+    return _held(values, changes)
 
 
 @contextmanager
-def recorded_environment(changes: dict[str, str | None] | None = None) -> Iterator[None]:
+def recorded_environment(changes: dict[Any, Any] | None = None) -> Iterator[None]:
     """Hold the real keys, also inside of a replayed test; tracing is off, for it would be recorded.
 
     Args:
         changes: as above.
     """
-    with _held({**_outside, **QUIET}, changes):
+    with _held({**_outside, **_QUIET}, changes):
+        let_go()
         yield
 
 
 @contextmanager
-def _held(values: Values, changes: dict[str, str | None] | None) -> Iterator[None]:
+def _held(values: Values, changes: dict[Any, Any] | None) -> Iterator[None]:
     before = _read(values)
-    added = [name for name in values if name not in _outside]
-    _outside.update((name, before[name]) for name in added)
+    added = [key for key in values if key not in _outside]
+    _outside.update((key, before[key]) for key in added)
     _blocks.append(None)
-    for name, value in values.items():
-        _set(name, before[name], value)
+    _write(values)
     forget_settings()
     try:
         yield
     finally:
         _blocks.pop()
-        now = _read(values)
         after = before
         if changes is None:
-            for name in added:
-                after[name] = _outside.pop(name)
-                if after[name] is None and now[name] != values[name]:
-                    after[name] = now[name]
+            there = raw_environment()
+            for key in added:
+                after[key] = _outside.pop(key)
+                if after[key] is None and there.get(key) != values[key]:
+                    del after[key]
         else:
-            _note_changes(values, now, changes)
-            for name in added:
-                if not _blocks or _outside[name] == before[name]:
-                    after[name] = _outside.pop(name)
+            _note_changes(values, _read(values), changes)
+            for key in added:
+                if not _blocks or _outside[key] == before[key]:
+                    after[key] = _outside.pop(key)
                 else:  # new to the test around it, which must not see it
-                    after[name] = _MAYBE.get(name)
+                    after[key] = _MAYBE.get(key)
         if not _blocks:
             after = after | _outside
-            now = _read(after)
             _outside.clear()
-        for name, value in after.items():
-            _set(name, now[name], value)
+        _write(after)
         forget_settings()
 
 
-def _note_changes(values: Values, now: Values, changes: dict[str, str | None]) -> None:
+def _note_changes(values: Values, now: Values, changes: dict[Any, Any]) -> None:
     """Let what a shared fixture has set hold outside, and what it found hold again once it has put that back."""
-    for name, value in now.items():
-        if value != values[name]:
-            changes.setdefault(name, _outside[name])
-            _outside[name] = value
-        elif name in changes:
+    for key, value in now.items():
+        if value != values[key]:
+            changes.setdefault(key, _outside[key])
+            _outside[key] = value
+        elif key in changes:
             # It put back what it had found, which was ours.
-            _outside[name] = changes.pop(name)
+            _outside[key] = changes.pop(key)
 
 
-def _read(names: Iterable[str]) -> dict[str, str | None]:
-    there = raw_environment()  # to ask os.environ for each that is not there takes longer
-    return {name: os.environ[name] if _key(name) in there else None for name in names}
+def _read(keys: Iterable[Any]) -> dict[Any, Any]:
+    there = raw_environment()
+    return {key: there.get(key) for key in keys}
 
 
-def _set(name: str, now: str | None, value: str | None) -> None:
-    if value == now:
-        return
-    if value is None:
-        del os.environ[name]
-    else:
-        os.environ[name] = value
+def _write(values: Values) -> None:
+    there = raw_environment()
+    for key, value in values.items():
+        now = there.get(key)
+        if now is value or (now is not None and now == value):
+            continue
+        ours = _ALWAYS.get(key)
+        if value is None:
+            if now is ours:  # the very object: nobody has written to it since
+                _lingering.add(key)
+            else:
+                os.unsetenv(key)
+            del there[key]
+        else:
+            if not (value is ours and now is None and key in _lingering):
+                os.putenv(key, value)
+            _lingering.discard(key)
+            there[key] = value
+
+
+def let_go() -> None:
+    """Take what lingers out of C's environment, so that it is Python's again."""
+    there = raw_environment()
+    while _lingering:
+        key = _lingering.pop()
+        if key not in there:
+            os.unsetenv(key)
 
 
 def forget_settings() -> None:

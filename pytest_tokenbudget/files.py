@@ -73,7 +73,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     _replace(target, data, old)
 
 
-def check_regular(path: Path) -> None:
+def check_regular(path: Path | str) -> None:
     """Refuse what is there and is no file: to open a pipe waits for its other end, and a device may never end.
 
     Raises:
@@ -248,6 +248,6 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def _error(number: int, path: Path) -> OSError:
+def _error(number: int, path: Path | str) -> OSError:
     """The subclass of OSError that fits the number."""
     return OSError(number, os.strerror(number), str(path))

@@ -1,4 +1,4 @@
-"""Frozen dataclasses that are made as fast as ordinary ones.
+"""Frozen dataclasses that are made, and made anew, as fast as ordinary ones.
 
 A frozen dataclass fills each field through ``object.__setattr__``, which is ten times dearer than an assignment, and
 every model call makes several objects of a dozen fields.
@@ -11,7 +11,7 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +34,26 @@ def quickly_made(frozen: type[T]) -> type[T]:
         "    self.__class__ = frozen",
     )
     frozen.__init__ = update_wrapper(filled, frozen.__init__)  # type: ignore[method-assign]
+    _copiers[frozen] = _compiled(
+        frozen,
+        "def function(self):",
+        "    copy = thawed()",
+        *(f"    copy.{name} = self.{name}" for name in names),
+        "    return copy",
+    )
     return frozen
+
+
+_copiers: dict[type, Callable[[Any], Any]] = {}
+
+
+def remade(frozen: T, **changes: object) -> T:
+    """``dataclasses.replace`` for an object of such a class, in a tenth of the time."""
+    copy: T = _copiers[type(frozen)](frozen)
+    for name, value in changes.items():
+        setattr(copy, name, value)
+    copy.__class__ = type(frozen)
+    return copy
 
 
 def maker_of(frozen: Callable[P, T]) -> Callable[P, T]:
@@ -54,6 +73,23 @@ def maker_of(frozen: Callable[P, T]) -> Callable[P, T]:
     return maker
 
 
+def adder_of(frozen: Callable[P, T]) -> Callable[[Iterable[T]], T]:
+    """What adds up any number of objects of such a dataclass, whose fields are all whole numbers, field by field."""
+    names = [each.name for each in fields(frozen)]  # type: ignore[arg-type]
+    adder: Callable[[Iterable[T]], T] = _compiled(
+        frozen,
+        "def function(terms):",
+        f"    {' = '.join(names)} = 0",
+        "    for term in terms:",
+        *(f"        {name} += term.{name}" for name in names),
+        "    total = thawed()",
+        *(f"    total.{name} = {name}" for name in names),
+        "    total.__class__ = frozen",
+        "    return total",
+    )
+    return adder
+
+
 def _compiled(frozen: Any, head: str, *body: str) -> Any:
     """A function, written out and compiled as dataclasses does it: one that takes any keywords would pack them.
 
@@ -65,13 +101,18 @@ def _compiled(frozen: Any, head: str, *body: str) -> Any:
     described = fields(frozen)
     values: dict[str, Any] = {
         "frozen": frozen,
+        "unset": MISSING,
+        "makers": {each.name: each.default_factory for each in described},
         "thawed": type(frozen.__name__, (), {"__slots__": [each.name for each in described]}),
         "thaw": object.__setattr__,
         "fill": frozen.__init__,
         "by_default": {each.name: each.default for each in described},
     }
+    made = [each.name for each in described if each.default_factory is not MISSING]
     parameters = [
-        each.name if each.default is MISSING else f"{each.name}=by_default[{each.name!r}]" for each in described
+        each.name if each.default is MISSING and each.name not in made else f"{each.name}=by_default[{each.name!r}]"
+        for each in described
     ]
-    exec("\n".join((head.format(parameters=", ".join(parameters)), *body)), values)  # noqa: S102
+    making = [f"    if {name} is unset: {name} = makers[{name!r}]()" for name in made if "{parameters}" in head]
+    exec("\n".join((head.format(parameters=", ".join(parameters)), *making, *body)), values)  # noqa: S102
     return values["function"]

@@ -12,7 +12,9 @@ import pytest
 from pytest_tokenbudget.budget import REFUSED, UNANSWERED, Budget
 from pytest_tokenbudget.capture import attach
 from pytest_tokenbudget.capture.ward import await_left_behind
+from pytest_tokenbudget.environment import let_go
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.frozen import remade
 from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.late import PATIENCE_SECONDS, LateAttempts
 from pytest_tokenbudget.ledger import Billing, Frame, Ledger, pop_frame, push_frame
@@ -29,7 +31,8 @@ from pytest_tokenbudget.playbacks import (
     save,
     take_misses,
 )
-from pytest_tokenbudget.record import FIGURES_ATTRIBUTE, RECORD_ATTRIBUTE, SharedRecord, UsageRecord
+from pytest_tokenbudget.record import FIGURES_ATTRIBUTE, RECORD_ATTRIBUTE, HandedOver, SharedRecord, UsageRecord
+from pytest_tokenbudget.report.junit import junit_properties
 from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
 
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.capture.playback import Playback
     from pytest_tokenbudget.pricing import PriceBook
+    from pytest_tokenbudget.record import Tally
     from pytest_tokenbudget.settings import Settings
     from pytest_tokenbudget.spending import Account
     from pytest_tokenbudget.summary import Note
@@ -57,6 +61,7 @@ class RunningTest:
         ledger: its model calls.
         playback: where it replays from; ``None`` where it does not replay.
         record: its record, once it was judged.
+        tally: the sum of what it had used when it was judged.
         message: what fails it, once it was judged.
         judged: whether it was judged.
         failed: whether its own code, or a fixture, failed.
@@ -70,6 +75,7 @@ class RunningTest:
     tracker: UsageTracker
     playback: Playback | None
     record: UsageRecord | None = None
+    tally: Tally | None = None
     message: str = ""
     judged: bool = False
     failed: bool = False
@@ -124,6 +130,7 @@ class Gate:
                 self._dismiss(item, running)
             except pytest.fail.Exception as failure:  # its report was made: it is told with what comes late
                 self.late.add(running.nodeid, [failure.msg or ""])
+        let_go()
         self.frame.rest.settle()
         pop_frame(self.frame)
         if self._attached:
@@ -151,6 +158,8 @@ class Gate:
             running = self._admit(item)
         except ConfigurationError as error:
             item.stash[REFUSAL] = str(error)
+        if running is None or running.playback is None:
+            let_go()
         if running is None:
             return (yield)
         item.stash[RUNNING] = self._inside[item] = running
@@ -204,7 +213,9 @@ class Gate:
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
         """Close what set-up opened."""
         running = item.stash.get(RUNNING, None)
         if running is None:
@@ -227,6 +238,8 @@ class Gate:
             raise
         if missed := self._dismiss(item, running):
             raise pytest.fail.Exception("\n".join(missed), pytrace=False)
+        if nextitem is None:
+            let_go()
         return result
 
     @pytest.hookimpl(wrapper=True)
@@ -241,7 +254,8 @@ class Gate:
         if running is not None and self.settings.names_tests and _ends_test(report):
             setattr(report, FIGURES_ATTRIBUTE, _brief_figures(running))
         if call.when == "teardown" and running is not None and running.record is not None:
-            self._finished[item.nodeid] = running.record.to_dict()
+            spread = hasattr(item.config, "workerinput")  # execnet takes a dictionary, and none of its kin
+            self._finished[item.nodeid] = running.record.to_dict() if spread else HandedOver(running.record)
         return report
 
     @pytest.hookimpl(tryfirst=True)
@@ -321,22 +335,25 @@ class Gate:
         """
         running.judged = True
         running.ledger.settle()
+        used = UsageRecord(
+            nodeid=running.nodeid,
+            calls=running.tracker.priced_calls,
+            cache_hits=running.ledger.cache_hits,
+            incidents=running.ledger.incidents,
+        )
+        running.tally = used.tally
         record = self._judge_of_tests.judge(
-            UsageRecord(
-                nodeid=running.nodeid,
-                calls=running.tracker.priced_calls,
-                cache_hits=running.ledger.cache_hits,
-                incidents=running.ledger.incidents,
-            ),
+            used,
+            running.tally,
             running.marker_settings.budget,
             unanswered=_why_unanswered(running),
             ran=ran,
         )
         if running.playback is not None:
             told = describe_estimates(running.playback, running.nodeid, self.book, self.settings.rootdir)
-            record = replace(record, drift=(*record.drift, *told))
+            record = remade(record, drift=(*record.drift, *told))
         if record.violations or self._tells_parts:
-            record = replace(record, calls=tuple(map(locate_input, record.calls)))
+            record = remade(record, calls=tuple(map(locate_input, record.calls)))
         running.record = record
         if record.violations:
             from pytest_tokenbudget.report.message import render_verdict  # noqa: PLC0415 - only when it fails
@@ -358,6 +375,8 @@ class Gate:
 
     def _take_misses(self, running: RunningTest) -> tuple[str, ...]:
         """What the test asked for and did not get since this was last asked, each one line, noted in its record."""
+        if not running.ledger.refused and (running.playback is None or not running.playback.failed):
+            return ()
         missed = Missed(blocked=tuple(describe_refusals(running.ledger)))
         if running.playback is not None:
             missed = missed.joined(take_misses(running.playback, running.nodeid, self.book, self.settings.rootdir))
@@ -367,7 +386,7 @@ class Gate:
     def _note_misses(self, running: RunningTest, missed: Missed) -> None:
         if missed.lines:
             record = running.record or UsageRecord(nodeid=running.nodeid, calls=running.tracker.priced_calls)
-            running.record = replace(
+            running.record = remade(
                 record,
                 drift=(*record.drift, *missed.drift),
                 blocked=(*record.blocked, *missed.blocked),
@@ -384,7 +403,7 @@ class Gate:
             return  # what this test leaves, another one plays
         unplayed = playback.unplayed()
         if unplayed != running.record.unplayed:
-            running.record = replace(running.record, unplayed=unplayed)
+            running.record = remade(running.record, unplayed=unplayed)
         if unplayed and self.settings.unplayed_fails:
             self._fail_as_unfit(
                 running,
@@ -417,7 +436,7 @@ class Gate:
             missed = running.record
             self._judge(running, ran=False)  # it ended in set-up
             if missed is not None and running.record is not None:
-                running.record = replace(
+                running.record = remade(
                     running.record, drift=missed.drift, blocked=missed.blocked, unfit=missed.unfit
                 )
         try:
@@ -434,7 +453,7 @@ class Gate:
             cassettes = (
                 (str(running.playback.path),) if running.playback is not None and running.playback.used else ()
             )
-            running.record = replace(
+            running.record = remade(
                 record,
                 calls=(*record.calls, *map(locate_input, late)) if self._tells_parts else (*record.calls, *late),
                 late_calls=len(late),
@@ -442,9 +461,8 @@ class Gate:
                 cassettes=cassettes,
                 incidents=running.ledger.incidents,
             )
-            from pytest_tokenbudget.report.junit import junit_properties  # noqa: PLC0415 - not on the start-up path
-
-            item.user_properties += junit_properties(running.record)
+            as_judged = not late and running.record.cache_hits == record.cache_hits
+            item.user_properties += junit_properties(running.record, running.tally if as_judged else None)
         return lines
 
 

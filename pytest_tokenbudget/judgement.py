@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import Violation, judge, verdict_of
-from pytest_tokenbudget.record import Tally, UsageRecord
+from pytest_tokenbudget.frozen import remade
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.baseline import Baseline, Price
     from pytest_tokenbudget.budget import Budget
     from pytest_tokenbudget.pricing import PriceBook
-    from pytest_tokenbudget.record import BaselineResult, ModelTokens
+    from pytest_tokenbudget.record import BaselineResult, ModelTokens, Tally, UsageRecord
     from pytest_tokenbudget.settings import Settings
 
 
@@ -28,11 +28,12 @@ class Judge:
     book: PriceBook
     baseline: Baseline | None
 
-    def judge(self, record: UsageRecord, budget: Budget, *, unanswered: str, ran: bool) -> UsageRecord:
+    def judge(self, record: UsageRecord, tally: Tally, budget: Budget, *, unanswered: str, ran: bool) -> UsageRecord:
         """Complete a test's record with its verdict.
 
         Args:
             record: what the test used, priced.
+            tally: its sum.
             budget: its limits.
             unanswered: why a request of it got no answer, so that nothing else can be said; empty where all did.
             ran: whether its code ran; a test that was skipped need not have made its requests, and is not compared.
@@ -42,12 +43,11 @@ class Judge:
         if unanswered and budget.watches:
             violations.append(Violation(limit="unmeasured", reason=unanswered))
         elif budget.watches:
-            tally = Tally.of(record.calls, cache_hits=record.cache_hits)
             violations += judge(tally, limits, estimates_count=self.settings.estimates_count)
         if record.incidents and budget.watches:
             violations.append(Violation(limit="unmeasured", reason="; ".join(record.incidents)))
         result = self._compare(record, budget, violations) if ran and not unanswered else None
-        return replace(
+        return remade(
             record,
             budget=budget if budget.to_dict() else None,
             verdict=verdict_of(limits, violations),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.frozen import remade
 from pytest_tokenbudget.misspelling import meant_by
 from pytest_tokenbudget.options import BUDGET, CASSETTE
 
@@ -60,7 +61,7 @@ def read_markers(item: pytest.Item, defaults: Budget) -> MarkerSettings:
             )
     budget = budget.over(defaults)
     if budget.min_requests is None and any(mark.name == BUDGET for mark in item.own_markers):
-        budget = replace(budget, min_requests=1)
+        budget = remade(budget, min_requests=1)
     return MarkerSettings(budget=budget, marked=marked, **cassette)
 
 

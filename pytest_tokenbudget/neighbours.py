@@ -36,7 +36,7 @@ def ungrouped_nodeid(item: pytest.Item) -> str:
 
 def has_own_cassette(item: pytest.Item) -> bool:
     """Whether a test's cassette is run by pytest-recording, pytest-vcr or langsmith."""
-    if item.get_closest_marker("vcr") is not None and _has_any(item, RECORDERS):
+    if _has_any(item, RECORDERS) and item.get_closest_marker("vcr") is not None:
         return True
     return _asks_for_vcr_cassette(item) or _has_langsmith_cache(item)
 
@@ -48,7 +48,7 @@ def untracked(item: pytest.Item) -> Iterator[None]:
     Without this, what it sends to LangSmith would be looked for in the cassette, or recorded with its key. The test
     runs all the same, and what it logs is dropped, as with ``LANGSMITH_TEST_TRACKING=false``.
     """
-    if item.get_closest_marker("langsmith") is None or not _has_any(item, LANGSMITH):
+    if not _has_any(item, LANGSMITH) or item.get_closest_marker("langsmith") is None:
         yield
         return
     before = os.environ.get(TRACKING)
@@ -78,8 +78,8 @@ def _has_langsmith_cache(item: pytest.Item) -> bool:
 
     Source: ``langsmith.testing`` and ``langsmith.utils.get_env_var``.
     """
-    marker = item.get_closest_marker("langsmith")
-    if marker is None or not _has_any(item, LANGSMITH) or _read("TEST_TRACKING") == "false":
+    marker = item.get_closest_marker("langsmith") if _has_any(item, LANGSMITH) else None
+    if marker is None or _read("TEST_TRACKING") == "false":
         return False
     cache = marker.kwargs.get("cache")
     return bool(_read("TEST_CACHE") if cache is None else cache)

@@ -7,17 +7,17 @@ import os
 import shlex
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from pytest_tokenbudget.capture.layout import (
     CaseName,
-    check_inside,
     fixture_cassette,
     module_folder,
     named_cassette,
+    own_cassette,
     shared_names,
     unique_name,
 )
@@ -48,6 +48,7 @@ class Playbacks:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._folders: dict[Path, Path] = {}
         self._shared_names: dict[Path, frozenset[str]] = {}
         self._users: dict[str, list[pytest.Item]] | None = None
         self._named: Counter[Path] | None = None
@@ -68,8 +69,7 @@ class Playbacks:
             if marker_settings.cassette is not None:
                 path = named_cassette(folder, marker_settings.cassette)
             else:
-                path = folder / f"{unique_name(_name_of(item), self._names_beside(item))}.yaml"
-                check_inside(path, folder.parent)
+                path = own_cassette(folder, unique_name(_name_of(item), self._names_beside(item)))
         except ValueError as error:
             raise ConfigurationError(f"{item.nodeid}: its cassette can't be used: {error}") from None
         settings = self._settings
@@ -134,7 +134,12 @@ class Playbacks:
         return (self._settings.replay == "all" or marked or wants_usage(item)) and not has_own_cassette(item)
 
     def _folder(self, item: pytest.Item) -> Path:
-        return module_folder(item.path, self._settings.cassette_dir, self._settings.rootdir)
+        """The folder of a test's cassettes, worked out once for each module."""
+        folder = self._folders.get(item.path)
+        if folder is None:
+            folder = module_folder(item.path, self._settings.cassette_dir, self._settings.rootdir)
+            self._folders[item.path] = folder
+        return folder
 
     def _names_beside(self, item: pytest.Item) -> frozenset[str]:
         """The cassette names that several tests of the item's module would share, those not selected included."""
@@ -166,16 +171,15 @@ def playing(
         settings: what the user asked for.
         changes: of a shared fixture, what it has changed in the environment (see ``replayed_environment``).
     """
-    with ExitStack() as stack:
-        if playback is not None:
-            if playback.live:
-                stack.enter_context(recorded_environment(changes))
-            else:
-                stack.enter_context(replayed_environment(changes))
-                if settings.offline_tiktoken:
-                    stack.enter_context(tiktoken_offline())
-            stack.enter_context(insert(playback))
+    if playback is None:
         yield
+    elif playback.live:
+        with recorded_environment(changes), insert(playback):
+            yield
+    else:
+        served = tiktoken_offline() if settings.offline_tiktoken else nullcontext()
+        with replayed_environment(changes), served, insert(playback):
+            yield
 
 
 def describe_estimates(playback: Playback, nodeid: str, book: PriceBook, rootdir: Path) -> list[str]:

@@ -7,10 +7,10 @@ service tier or a kind of token that none of them prices is unpriced. Unknown is
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.errors import UnmeasuredUsageError, UnpricedModelError
+from pytest_tokenbudget.frozen import remade
 from pytest_tokenbudget.price_file import PriceOverrides, load_price_file, parse_price_date
 from pytest_tokenbudget.price_names import canonical_provider, model_candidates
 from pytest_tokenbudget.price_rates import MissingRateError, Rates, charge
@@ -194,11 +194,11 @@ class PriceBook:
     def priced(self, call: ModelCall) -> ModelCall:
         """The same call with its cost, or with the reason why it has none."""
         try:
-            return replace(call, cost=self.price(call))
+            return remade(call, cost=self.price(call))
         except UnpricedModelError as error:
-            return replace(call, cost=None, reason=str(error).partition("; add it to")[0])
+            return remade(call, cost=None, reason=str(error).partition("; add it to")[0])
         except UnmeasuredUsageError as error:
-            return replace(call, cost=None, reason=call.reason or str(error))
+            return remade(call, cost=None, reason=call.reason or str(error))
 
     def _amount(self, usage: Usage, key: tuple[str, str, str, str]) -> Decimal | str:
         """The price in USD, or the reason why there is none."""

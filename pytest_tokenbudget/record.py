@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from decimal import Context, Decimal
 from functools import partial, reduce
-from operator import add
+from operator import add, attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from pytest_tokenbudget.budget import Budget, Violation
-from pytest_tokenbudget.frozen import quickly_made
+from pytest_tokenbudget.frozen import quickly_made, remade
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ LATE = "token_budget_late"
 """The key of xdist's worker output that carries what replayed tests tried after the last test."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
     """The sum of some calls.
@@ -61,7 +62,7 @@ class Tally:
         calls = tuple(calls)
         costs = [(call.cost, call.replayed) for call in calls if call.cost is not None]
         return cls(
-            usage=Usage.sum(call.tally for call in calls) + Usage(cache_hits=cache_hits),
+            usage=Usage.sum([*(call.tally for call in calls), Usage(cache_hits=cache_hits)]),
             known_cost=_add_up(cost for cost, _ in costs),
             known_spent=_add_up(cost for cost, replayed in costs if not replayed),
             unpriced_models=tuple(
@@ -231,6 +232,8 @@ class UsageRecord:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> UsageRecord:
         """The inverse of ``to_dict``."""
+        if isinstance(data, HandedOver) and data.record is not None:
+            return data.record
         return cls(
             nodeid=data["nodeid"],
             outcome=data["outcome"],
@@ -246,7 +249,37 @@ class UsageRecord:
 
     def with_outcome(self, outcome: Outcome) -> UsageRecord:
         """The same record with another outcome."""
-        return replace(self, outcome=outcome)
+        return remade(self, outcome=outcome)
+
+
+class HandedOver(dict[str, Any]):
+    """A record as plain data, for another part of the process that made it: it need not be made again of that.
+
+    Attributes:
+        record: what ``from_dict`` would make of the data; ``None`` where that may not be just the record.
+    """
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: UsageRecord) -> None:
+        super().__init__(record.to_dict())
+        self.record = _as_sent(record)
+
+
+def _as_sent(record: UsageRecord) -> UsageRecord | None:
+    """What becomes of a record on its way through plain data; ``None`` for the few of which more becomes."""
+    if record.violations or record.baseline is not None or any(getattr(record, name) for name in _TEXTS[:-1]):
+        return None
+    texts: list[str | None] = [record.nodeid, *record.cassettes]
+    for call in record.calls:
+        texts += _texts_of(call)
+    if not "".join(filter(None, texts)).isascii():
+        return None
+    return remade(
+        record,
+        calls=tuple([remade(call, prompt=None) for call in record.calls]),
+        budget=None if record.budget is None else remade(record.budget, origins={}),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,6 +337,10 @@ _TOKEN_FIELDS = tuple(each.name for each in fields(Usage) if each.name.endswith(
 _PLAIN_CALL_FIELDS = (
     "model", "provider", "endpoint", "source", "replayed", "request_id", "service_tier", "request_model", "reason",
 )  # fmt: skip
+
+_texts_of: Callable[[ModelCall], tuple[str | None, ...]] = attrgetter(
+    *(name for name in _PLAIN_CALL_FIELDS if name != "replayed")
+)
 
 
 def call_to_dict(call: ModelCall) -> dict[str, Any]:

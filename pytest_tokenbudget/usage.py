@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pytest_tokenbudget.frozen import quickly_made
+from pytest_tokenbudget.frozen import adder_of, quickly_made, remade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,19 +62,15 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in _FIELDS})
+        return _added((self, other))
 
     @classmethod
     def sum(cls, usages: Iterable[Usage]) -> Usage:
         """Add up any number of usages; of none it is all zeros."""
-        totals = dict.fromkeys(_FIELDS, 0)
-        for usage in usages:
-            for name in _FIELDS:
-                totals[name] += getattr(usage, name)
-        return cls(**totals)
+        return _added(usages)
 
 
-_FIELDS = tuple(each.name for each in fields(Usage))
+_added = adder_of(Usage)
 
 
 class PromptPart(NamedTuple):
@@ -153,4 +149,8 @@ class ModelCall:
         """What this call adds to a total: its tokens, one request, and whether they were estimated or unknown."""
         if self.usage is None:
             return Usage(requests=1, unmeasured_requests=1)
-        return self.usage + Usage(requests=1, estimated_requests=int(self.estimated))
+        return remade(
+            self.usage,
+            requests=self.usage.requests + 1,
+            estimated_requests=self.usage.estimated_requests + self.estimated,
+        )

@@ -26,6 +26,7 @@ HOOKS: Mapping[str, tuple[str, str]] = {
     "langchain_core.tracers.context": ("pytest_tokenbudget.capture.langchain", "register_handler"),
     "langchain_core.language_models.chat_models": ("pytest_tokenbudget.capture.langchain", "spare_question"),
     "langchain_core.language_models.llms": ("pytest_tokenbudget.capture.langchain", "watch_cache"),
+    "urllib.request": ("pytest_tokenbudget.capture.proxies", "hook_proxies"),
     "http.client": ("pytest_tokenbudget.capture.http_client", "hook_http_client"),
     "aiohttp.client_reqrep": ("pytest_tokenbudget.capture.aiohttp_client", "hook_aiohttp"),
     "vcr.cassette": ("pytest_tokenbudget.capture.cassette_tap", "hook_cassette"),

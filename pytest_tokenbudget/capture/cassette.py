@@ -27,7 +27,7 @@ from pytest_tokenbudget.capture.tracing import is_tracing_host
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pytest_tokenbudget.capture.drift import StandIn
     from pytest_tokenbudget.capture.playback import Playback
@@ -85,6 +85,13 @@ def _default_matchers() -> tuple[Any, ...]:
 
 _READ_IN_REPLAY = ("content-type", "content-encoding")
 """Headers that a request is recognised by."""
+
+
+def _read_in_replay(headers: Mapping[str, str]) -> dict[str, str]:
+    if isinstance(headers, dict):
+        return {name: value for name, value in headers.items() if name.lower() in _READ_IN_REPLAY}
+    # A client's own kind of mapping knows no case, and decodes all that it holds to list it.
+    return {name: headers[name] for name in _READ_IN_REPLAY if name in headers}
 
 
 def _fails_closed(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -174,7 +181,7 @@ class TokenCassette(Cassette):  # type: ignore[misc]
             ReplayMiss: no recording answers it, and it must not be sent.
         """
         if self.plain and self.write_protected:  # nobody looks at the others
-            headers = {name: value for name, value in headers.items() if name.lower() in _READ_IN_REPLAY}
+            headers = _read_in_replay(headers)
         request = Request(method, url, body, headers)
         with self._lock:
             if self.filter_request(request) is None:

@@ -1,22 +1,25 @@
 """Read a cassette file strictly: refuse, by path and reason, what no recorder writes.
 
-YAML is taken as a stream of events, and the document is built from them in the same pass. That takes little memory,
-cannot be made to run, loop or explode, and is several times faster than a loader that makes a graph of nodes first.
+What a dumper wrote is read line by line. All else is taken as a stream of events, and the document is built from
+them in the same pass. That takes little memory, cannot be made to run, loop or explode, and is several times faster
+than a loader that makes a graph of nodes first.
 """
 
 from __future__ import annotations
 
 import binascii
+import codecs
 import errno
 import json
+import os
 import re
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from yaml.constructor import SafeConstructor
 
+from pytest_tokenbudget.capture.dumped_yaml import read_dumped
 from pytest_tokenbudget.capture.wire.encodings import UnreadableError, decode_body
 from pytest_tokenbudget.errors import CassetteError
 from pytest_tokenbudget.files import check_regular
@@ -42,7 +45,7 @@ def read_bytes(path: str) -> bytes | None:
         CassetteError: it can't be read.
     """
     try:
-        return _read(Path(path))
+        return _read(path)
     except _Refused as refused:
         raise _refusal(path, refused) from refused.__cause__
 
@@ -62,7 +65,7 @@ def read_document(path: str, data: bytes | None = None) -> dict[str, Any] | None
         CassetteError: the file is not one that a recorder writes; the message holds its path and the reason.
     """
     try:
-        data = _read(Path(path)) if data is None else data
+        data = _read(path) if data is None else data
         return None if data is None else _document(_decoded(data))
     except _Refused as refused:
         raise _refusal(path, refused) from refused.__cause__
@@ -137,11 +140,12 @@ class _Refused(Exception):  # noqa: N818 - an inner signal
     """The reason, without the path."""
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: str) -> bytes | None:
     try:
         check_regular(path)
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+        with open(path, "rb") as file:  # noqa: PTH123 - read for each test, and a path is dearer than a small file
+            # Room for a whole cassette, which the file would be read into, is dearer still.
+            return file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -153,7 +157,7 @@ def _decoded(data: bytes) -> str:
     if len(data) > MAX_BYTES:
         raise _Refused(f"it is larger than {MAX_BYTES // 2**20} MiB")
     try:
-        text = data.decode("utf-8-sig")
+        text = data.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         raise _Refused(f"it is not UTF-8 (byte {error.start})") from error
     if not text.strip("\ufeff \t\r\n"):
@@ -203,6 +207,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_yaml(text: str) -> Any:
+    dumped = read_dumped(text, _meaning, max_depth=MAX_DEPTH)
+    return _read_events(text) if dumped is None else dumped
+
+
+def _read_events(text: str) -> Any:
     parser = _Loader(text)
     try:
         return _build(parser.get_event)

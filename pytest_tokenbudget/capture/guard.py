@@ -21,15 +21,16 @@ import re
 import socket
 import sys
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture.tracing import sends_traces
 from pytest_tokenbudget.capture.ward import entered, origin, responsible
 from pytest_tokenbudget.capture.wrapping import wrap
+from pytest_tokenbudget.environment import let_go
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from pytest_tokenbudget.capture.ward import Ward
 
@@ -48,13 +49,11 @@ _installed = False
 _lock = threading.Lock()
 
 
-@contextmanager
-def network(ward: Ward) -> Iterator[None]:
+def network(ward: Ward) -> AbstractContextManager[None]:
     """Let a block, and all that it starts, reach what its ward may reach: loopback, or all where it records."""
     if ward.report is not None:
         _install()
-    with entered(ward):
-        yield
+    return entered(ward)
 
 
 def keep_traces_out(host: str, port: object) -> None:
@@ -110,9 +109,8 @@ def _install() -> None:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    check = _CHECKS.get(event)
-    if check is not None:
-        _refuse(check, *arguments)
+    if event in _ON_EVENT:  # of the hundred events that a test raises, hardly one is
+        _ON_EVENT[event](*arguments)
 
 
 def _refuse(check: Callable[..., str | None], *arguments: Any) -> None:
@@ -186,6 +184,16 @@ _CHECKS: dict[str, Callable[..., str | None]] = {
     "socket.gethostbyname": _of_name,
     "socket.gethostbyaddr": _of_name,
     "socket.getnameinfo": _of_address,
+}
+
+_PROCESSES = (
+    "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "os.system", "subprocess.Popen",
+)  # fmt: skip
+"""Events before another process takes over C's environment."""
+
+_ON_EVENT: dict[str, Callable[..., None]] = {
+    **{event: functools.partial(_refuse, check) for event, check in _CHECKS.items()},
+    **dict.fromkeys(_PROCESSES, lambda *_: let_go()),
 }
 
 _TAKE_ADDRESSES = {"connect": 0, "connect_ex": 0, "bind": 0, "sendto": -1, "sendmsg": 3}

@@ -117,6 +117,21 @@ def module_folder(test_file: Path, cassette_dir: Path | None, rootdir: Path) -> 
     return cassette_dir / inside.with_suffix("")
 
 
+def own_cassette(folder: Path, name: str) -> Path:
+    """The path of a test's own cassette.
+
+    Args:
+        folder: the cassettes of its module.
+        name: what ``unique_name`` says.
+
+    Raises:
+        ValueError: the file, or its folder, is a link that leads out of the folder of cassettes.
+    """
+    path = folder / f"{name}.yaml"
+    check_inside(path, folder.parent, folder=folder)
+    return path
+
+
 def named_cassette(folder: Path, name: str) -> Path:
     """The path of a cassette that a marker names, inside the folder of all cassettes.
 
@@ -134,8 +149,13 @@ def named_cassette(folder: Path, name: str) -> Path:
     return path
 
 
-def check_inside(path: Path, home: Path) -> None:
+def check_inside(path: Path, home: Path, *, folder: Path | None = None) -> None:
     """Refuse a path that leads out of the folder of cassettes, links followed.
+
+    Args:
+        path: the path.
+        home: the folder of cassettes.
+        folder: the one that it lies in, from who has it at hand: a path is hashed once, and dear to make.
 
     Raises:
         ValueError: it does.
@@ -143,7 +163,7 @@ def check_inside(path: Path, home: Path) -> None:
     try:
         # What can't be looked at is found out when it is opened.
         is_link = os.path.islink(path)  # noqa: PTH114 - the path's own method raises then
-        inside = _leads_into(path, home) if is_link else _folder_leads_into(path.parent, home)
+        inside = _leads_into(path, home) if is_link else _folder_leads_into(folder or path.parent, home)
     except (OSError, RuntimeError) as error:  # links that lead in a circle
         raise ValueError(f"{path} can't be followed: {error}") from None
     if not inside:

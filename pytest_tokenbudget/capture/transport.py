@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture import mocks
 from pytest_tokenbudget.capture.playback import active_playback
+from pytest_tokenbudget.capture.proxies import hook_proxies
 from pytest_tokenbudget.capture.streams import make_streams
 from pytest_tokenbudget.capture.tls import hook_contexts
 from pytest_tokenbudget.capture.tracked_request import begin, current, has_ceiling
@@ -32,6 +33,7 @@ def hook_client_library(module: ModuleType) -> None:
     """Wrap httpx or httpx2; does nothing where that was done before."""
     streams = make_streams(module)
     hook_contexts(module)
+    hook_proxies(getattr(module, "_utils", module))
     wrap(module.Client, "send", lambda send: _tapped_send(send, streams.tee))
     wrap(module.AsyncClient, "send", lambda send: _tapped_async_send(send, streams.async_tee))
     wrap(module.HTTPTransport, "handle_request", lambda handle: _replayed_handle(handle, module, streams))

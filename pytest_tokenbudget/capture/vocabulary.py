@@ -161,10 +161,11 @@ class _Service:
         with registry._lock:  # noqa: SLF001 - a constructor must not change while another thread builds from it
             registry._find_constructors()  # noqa: SLF001 - tiktoken fills the table on first use
             constructors = registry.ENCODING_CONSTRUCTORS
+            known = _known_names()
             for name, theirs in constructors.items():
                 # A vocabulary of a plugin of tiktoken's is its own, whatever it is called.
-                if theirs.__module__ == "tiktoken_ext.openai_public" and name in _list_names():
-                    self.replaced[name] = theirs, functools.partial(describe_encoding, name)
+                if theirs.__module__ == "tiktoken_ext.openai_public" and name in known:
+                    self.replaced[name] = theirs, _describing(name)
             constructors.update((name, ours) for name, (_, ours) in self.replaced.items())
 
     def _remove(self, registry: Any) -> None:
@@ -247,5 +248,16 @@ def _load_gpt2(**_files: str) -> dict[bytes, int]:
     return load_ranks("gpt2")
 
 
+@functools.cache
+def _known_names() -> frozenset[str]:
+    return frozenset({*TABLES, *PUBLISHED_SHA256, *_TABLE_OF})
+
+
+@functools.cache
+def _describing(name: str) -> Callable[[], dict[str, Any]]:
+    """A constructor for tiktoken's registry, where it is put for each replayed test."""
+    return functools.partial(describe_encoding, name)
+
+
 def _list_names() -> list[str]:
-    return sorted({*TABLES, *PUBLISHED_SHA256, *_TABLE_OF})
+    return sorted(_known_names())

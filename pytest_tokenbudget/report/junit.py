@@ -5,19 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.report.figures import UNKNOWN, plain_usd
-from pytest_tokenbudget.summary import tally_of
 
 if TYPE_CHECKING:
-    from pytest_tokenbudget.record import UsageRecord
+    from pytest_tokenbudget.record import Tally, UsageRecord
 
 PREFIX = "token_budget."
 
 
-def junit_properties(record: UsageRecord) -> list[tuple[str, str]]:
-    """Names and values, ASCII without control characters; none for a test that used no model and has no budget."""
+def junit_properties(record: UsageRecord, tally: Tally | None = None) -> list[tuple[str, str]]:
+    """Names and values, ASCII without control characters; none for a test that used no model and has no budget.
+
+    Args:
+        record: the test.
+        tally: the sum of what it used, from who has added that up already.
+    """
     if not (record.calls or record.cache_hits or record.budget is not None):
         return []
-    tally = tally_of(record.calls, cache_hits=record.cache_hits)
+    tally = record.tally if tally is None else tally
     usage = tally.usage
     values = {
         "verdict": record.verdict,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_tokenbudget.budget import LIMIT_NAMES, Budget, Violation
-from pytest_tokenbudget.record import BaselineResult, ModelTokens, SharedRecord, Tally, UsageRecord
-from pytest_tokenbudget.usage import ModelCall, Usage
+from pytest_tokenbudget.record import BaselineResult, HandedOver, ModelTokens, SharedRecord, Tally, UsageRecord
+from pytest_tokenbudget.usage import ModelCall, Prompt, Usage
 
 counts = st.integers(0, 10**12)
 texts = st.text(st.characters(codec="utf-8"), max_size=10)
@@ -169,3 +169,29 @@ def test_a_baseline_remembers_tokens_per_model_and_no_call_that_is_unknown():
         "b": ModelTokens(requests=2, input=10, cached=1, output=5),
     }
     assert list(record.models) == ["a", "b"]
+
+
+plain_records = st.builds(
+    UsageRecord,
+    nodeid=texts,
+    calls=st.lists(calls.map(lambda call: replace(call, prompt=Prompt(chat=True))), max_size=2).map(tuple),
+    budget=st.none() | budgets.map(lambda budget: replace(budget, origins={"max_cost": "here"})),
+    cassettes=lines,
+)
+
+
+@given(records | plain_records)
+def test_what_is_handed_over_is_what_its_plain_data_would_make(record):
+    handed = HandedOver(record)
+    assert json.dumps(handed) == json.dumps(record.to_dict())
+    found, made = UsageRecord.from_dict(handed), UsageRecord.from_dict(record.to_dict())
+    assert found == made
+    assert repr(found) == repr(made)
+    assert [call.prompt for call in found.calls] == [None] * len(made.calls)
+    assert (found.budget and found.budget.origins) == (made.budget and made.budget.origins)
+
+
+def test_a_plain_one_is_not_made_again():
+    record = UsageRecord(nodeid="test_a", calls=(ModelCall(model="gpt-4o-mini", usage=Usage(input_tokens=1)),))
+    assert HandedOver(record).record == record
+    assert HandedOver(replace(record, nodeid="test_\ud800")).record is None

@@ -166,3 +166,82 @@ def test_a_client_of_before_matters_not(pytester, server, real, run, monkeypatch
     assert billed == 1
     run().assert_outcomes(passed=1)
     assert len(server.ledger) == billed
+
+
+START = {
+    "popen": "subprocess.run([sys.executable, '-c', CODE, said], check=True)",
+    "system": """os.system(f'"{sys.executable}" -c "{CODE}" "{said}"')""",
+    "spawn": "os.waitpid(os.posix_spawn(sys.executable, [sys.executable, '-c', CODE, said], dict(os.environ)), 0)",
+    "fork": "os.waitpid(os.fork() or os.execv(sys.executable, [sys.executable, '-c', CODE, said]), 0)",
+}
+
+
+@pytest.mark.skipif("not hasattr(os, 'fork')")
+@pytest.mark.parametrize("start", START)
+@together
+def test_what_is_started_between_replayed_tests_has_the_environment_that_it_would_have(
+    pytester, monkeypatch, run, start, spread
+):
+    monkeypatch.setenv("OPENAI_API_KEY", REAL)
+    monkeypatch.delenv("GROQ_API_KEY", raising=False)
+    pytester.makeconftest(
+        f"""
+        import os, subprocess, sys
+
+        CODE = "import os, sys; print(os.getenv('OPENAI_API_KEY'), os.getenv('GROQ_API_KEY'), file=open(sys.argv[1], 'a'))"
+
+        def pytest_runtest_logfinish(nodeid):
+            said = os.path.join({str(pytester.path)!r}, "said")
+            if "PYTEST_XDIST_WORKER" in os.environ or {not spread}:
+                {START[start]}
+        """
+    )
+    pytester.makepyfile(
+        """
+        import os
+
+        def test_a(usage):
+            assert "replayed" in os.environ["GROQ_API_KEY"]
+
+        def test_b(usage):
+            assert "replayed" in os.environ["GROQ_API_KEY"]
+
+        def test_c():
+            assert "GROQ_API_KEY" not in os.environ
+        """
+    )
+    run(*spread).assert_outcomes(passed=3)
+    assert set((pytester.path / "said").read_text().splitlines()) == {f"{REAL} None"}
+
+
+@pytest.mark.skipif("os.name != 'posix'")
+def test_c_sees_what_python_sees_where_nothing_replays(pytester, monkeypatch, run):
+    monkeypatch.delenv("GROQ_API_KEY", raising=False)
+    pytester.makeconftest(
+        """
+        import ctypes
+
+        def getenv(name):
+            function = ctypes.CDLL(None).getenv
+            function.restype = ctypes.c_char_p
+            return function(name.encode())
+
+        def pytest_sessionfinish():
+            assert getenv("GROQ_API_KEY") is None
+        """
+    )
+    pytester.makepyfile(
+        """
+        from conftest import getenv
+
+        def test_a(usage):
+            assert b"replayed" in getenv("GROQ_API_KEY")
+
+        def test_b():
+            assert getenv("GROQ_API_KEY") is None
+
+        def test_c(usage):
+            assert b"replayed" in getenv("GROQ_API_KEY")
+        """
+    )
+    run().assert_outcomes(passed=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -104,6 +105,7 @@ def read_tier(tier: Any) -> str | None:
     return tier.lower()
 
 
+@lru_cache(maxsize=64)  # each request's is asked for twice, and most go to the same few
 def split_url(url: str) -> tuple[str, str]:
     """Return host (lower case, no port, no user) and path of a URL, whatever it is."""
     _, _, rest = url.rpartition("://") if "://" in url[:12] else ("", "", url)
