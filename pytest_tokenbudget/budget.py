@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, field, fields
 from decimal import Context, Decimal, InvalidOperation
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.frozen import quickly_made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pytest_tokenbudget.record import Tally
 
@@ -91,7 +92,7 @@ class Budget:
     @property
     def watches(self) -> bool:
         """Whether any limit on usage is set (a tolerance alone is none)."""
-        return any(getattr(self, name) is not None for name in LIMIT_NAMES if name != "tolerance")
+        return _limits_of(self) != _NO_LIMITS
 
     def to_dict(self) -> dict[str, str | int]:
         """The limits that are set; money and tolerance as decimal strings."""
@@ -114,6 +115,10 @@ class Budget:
 
 _UNLIMITED = Budget()
 LIMIT_NAMES = tuple(each.name for each in fields(Budget) if each.name != "origins")
+_limits_of: Callable[[Budget], tuple[int | Decimal | None, ...]] = attrgetter(
+    *(name for name in LIMIT_NAMES if name != "tolerance")
+)
+_NO_LIMITS = (None,) * (len(LIMIT_NAMES) - 1)
 _MONEY = ("max_cost",)
 
 

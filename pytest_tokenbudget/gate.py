@@ -66,6 +66,7 @@ class RunningTest:
         judged: whether it was judged.
         failed: whether its own code, or a fixture, failed.
         sound: whether its call passed, and played the recordings that it should.
+        plays_on: whether its fixtures may play some while they are torn down.
         teardown: undone at its end.
     """
 
@@ -80,6 +81,7 @@ class RunningTest:
     judged: bool = False
     failed: bool = False
     sound: bool = False
+    plays_on: bool = False
     teardown: ExitStack = field(default_factory=ExitStack)
 
 
@@ -206,7 +208,8 @@ class Gate:
         self._fail_on_misses(running)
         if running.message and self.settings.enforcement == "enforce":
             pytest.fail(running.message, pytrace=False)
-        if not _plays_at_its_end(item):
+        running.plays_on = _plays_at_its_end(item)
+        if not running.plays_on:
             self._fail_on_unplayed(item, running)
         self._fail_on_age(running)
         running.sound = True
@@ -224,7 +227,8 @@ class Gate:
             result = yield
             self._fail_on_misses(running)
             if running.sound:  # with what its fixtures asked for at their end
-                self._fail_on_unplayed(item, running)
+                if running.plays_on or (running.record is not None and running.record.unplayed):
+                    self._fail_on_unplayed(item, running)
                 self._fail_on_age(running)
         except BaseException as error:
             running.failed = True
@@ -349,8 +353,9 @@ class Gate:
             unanswered=_why_unanswered(running),
             ran=ran,
         )
-        if running.playback is not None:
-            told = describe_estimates(running.playback, running.nodeid, self.book, self.settings.rootdir)
+        if running.playback is not None and (
+            told := describe_estimates(running.playback, running.nodeid, self.book, self.settings.rootdir)
+        ):
             record = remade(record, drift=(*record.drift, *told))
         if record.violations or self._tells_parts:
             record = remade(record, calls=tuple(map(locate_input, record.calls)))

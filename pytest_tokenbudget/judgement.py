@@ -49,7 +49,7 @@ class Judge:
         result = self._compare(record, budget, violations) if ran and not unanswered else None
         return remade(
             record,
-            budget=budget if budget.to_dict() else None,
+            budget=budget if budget.watches or budget.tolerance is not None else None,
             verdict=verdict_of(limits, violations),
             violations=tuple(violations),
             baseline=result,

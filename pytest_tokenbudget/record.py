@@ -249,7 +249,7 @@ class UsageRecord:
 
     def with_outcome(self, outcome: Outcome) -> UsageRecord:
         """The same record with another outcome."""
-        return remade(self, outcome=outcome)
+        return self if outcome == self.outcome else remade(self, outcome=outcome)
 
 
 class HandedOver(dict[str, Any]):

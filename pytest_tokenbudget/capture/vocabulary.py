@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from pytest_tokenbudget.errors import TokenBudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import ModuleType
+
+    Constructor = Callable[[], dict[str, Any]]
 
     from tiktoken import Encoding
 
@@ -143,7 +145,8 @@ class _Service:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
-        self.replaced: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[], dict[str, Any]]]] = {}
+        self.table: object = None
+        self.pairs: tuple[tuple[str, Constructor, Constructor], ...] = ()
 
     def enter(self, registry: Any) -> None:
         with self.lock:
@@ -160,21 +163,28 @@ class _Service:
     def _install(self, registry: Any) -> None:
         with registry._lock:  # noqa: SLF001 - a constructor must not change while another thread builds from it
             registry._find_constructors()  # noqa: SLF001 - tiktoken fills the table on first use
-            constructors = registry.ENCODING_CONSTRUCTORS
-            known = _known_names()
-            for name, theirs in constructors.items():
-                # A vocabulary of a plugin of tiktoken's is its own, whatever it is called.
-                if theirs.__module__ == "tiktoken_ext.openai_public" and name in known:
-                    self.replaced[name] = theirs, _describing(name)
-            constructors.update((name, ours) for name, (_, ours) in self.replaced.items())
+            table = registry.ENCODING_CONSTRUCTORS
+            if table is not self.table:  # looked through once, for each replayed test comes here
+                self.table, self.pairs = table, tuple(_pairs_of(table))
+            for name, theirs, ours in self.pairs:
+                if table.get(name) is theirs:
+                    table[name] = ours
 
     def _remove(self, registry: Any) -> None:
         with registry._lock:  # noqa: SLF001 - as above
-            constructors = registry.ENCODING_CONSTRUCTORS or {}
-            for name, (theirs, ours) in self.replaced.items():
-                if constructors.get(name) is ours:
-                    constructors[name] = theirs
-            self.replaced.clear()
+            table = registry.ENCODING_CONSTRUCTORS or {}
+            for name, theirs, ours in self.pairs:
+                if table.get(name) is ours:
+                    table[name] = theirs
+
+
+def _pairs_of(table: Mapping[str, Constructor]) -> Iterator[tuple[str, Constructor, Constructor]]:
+    """Each encoding of tiktoken's own that ships here: its name, tiktoken's constructor and ours."""
+    known = {*TABLES, *PUBLISHED_SHA256, *_TABLE_OF}
+    for name, theirs in table.items():
+        # A vocabulary of a plugin of tiktoken's is its own, whatever it is called.
+        if theirs.__module__ == "tiktoken_ext.openai_public" and name in known:
+            yield name, theirs, functools.partial(describe_encoding, name)
 
 
 _service = _Service()
@@ -248,16 +258,5 @@ def _load_gpt2(**_files: str) -> dict[bytes, int]:
     return load_ranks("gpt2")
 
 
-@functools.cache
-def _known_names() -> frozenset[str]:
-    return frozenset({*TABLES, *PUBLISHED_SHA256, *_TABLE_OF})
-
-
-@functools.cache
-def _describing(name: str) -> Callable[[], dict[str, Any]]:
-    """A constructor for tiktoken's registry, where it is put for each replayed test."""
-    return functools.partial(describe_encoding, name)
-
-
 def _list_names() -> list[str]:
-    return sorted(_known_names())
+    return sorted({*TABLES, *PUBLISHED_SHA256, *_TABLE_OF})
