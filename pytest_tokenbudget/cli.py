@@ -65,6 +65,7 @@ def combine_reports(words: argparse.Namespace) -> int:
         words.reports,
         output=words.output,
         markdown=words.markdown,
+        html=words.html,
         baseline=words.baseline,
         tolerance=words.tolerance,
         total_max_cost=words.total_max_cost,
@@ -130,6 +131,7 @@ def _add_combine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "-o", "--output", metavar="OUT", help="where the joined report goes (default: -, the output)"
     )
     combine.add_argument("--markdown", metavar="FILE", help="write it as Markdown too, for a job's summary page")
+    combine.add_argument("--html", metavar="FILE", help="write it as a page for a browser too")
     combine.add_argument("--baseline", metavar="FILE", help="hold all tests against this baseline")
     combine.add_argument(
         "--tolerance",

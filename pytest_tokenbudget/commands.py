@@ -71,6 +71,7 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
     *,
     output: str | None = None,
     markdown: str | None = None,
+    html: str | None = None,
     baseline: str | None = None,
     tolerance: str | None = None,
     total_max_cost: str | None = None,
@@ -119,6 +120,8 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
         shown = _terminal(summary, verbosity)
         if markdown is not None:
             _save(markdown, [page.encode("utf-8", "backslashreplace")])
+        if html is not None:
+            _save(html, [_html(summary, book).encode("utf-8", "backslashreplace")])
         text = ""
         if output is None or output == _STDOUT:
             text = to_json(summary)
@@ -265,6 +268,13 @@ def _markdown(summary: Summary) -> str:
     from pytest_tokenbudget.report.markdown import render_markdown  # noqa: PLC0415 - only when asked for
 
     return render_markdown(summary)
+
+
+def _html(summary: Summary, book: PriceBook) -> str:
+    from pytest_tokenbudget.report.html import render_html  # noqa: PLC0415 - only when asked for
+    from pytest_tokenbudget.repricing import reprice_elsewhere  # noqa: PLC0415 - likewise
+
+    return render_html(summary, reprice_elsewhere(summary, book))
 
 
 def _terminal(summary: Summary, verbosity: int) -> list[str]:

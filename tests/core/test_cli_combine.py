@@ -360,6 +360,21 @@ def test_the_report_as_markdown_for_a_jobs_page(report, combine, tmp_path):
     assert page.read_text().startswith("## Token budget")
 
 
+def test_the_page_of_all_shards(report, combine, tmp_path):
+    page = tmp_path / "page.html"
+    over = used("t_2", verdict="over", outcome="failed")
+    status, _, _ = combine(report("a.json", used("t_1")), report("b.json", over), "--html", page)
+    html = page.read_text("utf-8")
+    assert status == 1
+    assert "<title>Token budget: $0.0003, does not hold</title>" in html
+    assert html.count("data-words") == 2
+    assert "On other models" in html
+    status, _, err = combine(report("a.json", used("t_1")), "--html", tmp_path)
+    assert status == 4
+    assert err.count("\n") == 1
+    assert f"{tmp_path} can't be written" in err
+
+
 BAD_WORDS = [
     ["--tolerance", "5"],
     ["--total-max-cost", "-1"],
