@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_tokenbudget.budget import REFUSED, UNANSWERED, Budget
+from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.capture import attach
 from pytest_tokenbudget.capture.ward import await_left_behind
 from pytest_tokenbudget.environment import let_go
@@ -18,7 +16,7 @@ from pytest_tokenbudget.frozen import remade
 from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.late import PATIENCE_SECONDS, LateAttempts
 from pytest_tokenbudget.ledger import Billing, Frame, Ledger, pop_frame, push_frame
-from pytest_tokenbudget.markers import MarkerSettings, read_markers
+from pytest_tokenbudget.markers import read_markers
 from pytest_tokenbudget.neighbours import ungrouped_nodeid, untracked
 from pytest_tokenbudget.options import asks
 from pytest_tokenbudget.playbacks import (
@@ -33,6 +31,7 @@ from pytest_tokenbudget.playbacks import (
 )
 from pytest_tokenbudget.record import FIGURES_ATTRIBUTE, RECORD_ATTRIBUTE, HandedOver, SharedRecord, UsageRecord
 from pytest_tokenbudget.report.junit import junit_properties
+from pytest_tokenbudget.running_test import RunningTest, plays_at_its_end
 from pytest_tokenbudget.shared import SharedFixtures
 from pytest_tokenbudget.tracking import UsageTracker, locate_input
 
@@ -40,49 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from pytest_tokenbudget.baseline import Baseline
-    from pytest_tokenbudget.capture.playback import Playback
     from pytest_tokenbudget.pricing import PriceBook
-    from pytest_tokenbudget.record import Tally
     from pytest_tokenbudget.settings import Settings
     from pytest_tokenbudget.spending import Account
     from pytest_tokenbudget.summary import Note
     from pytest_tokenbudget.usage import ModelCall
 
 PROPERTY_PREFIX = "token_budget."
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class RunningTest:
-    """A test on its way through the gate.
-
-    Attributes:
-        nodeid: its node id, as a baseline and a command line have it.
-        marker_settings: what its markers say.
-        ledger: its model calls.
-        playback: where it replays from; ``None`` where it does not replay.
-        record: its record, once it was judged.
-        tally: the sum of what it had used when it was judged.
-        message: what fails it, once it was judged.
-        judged: whether it was judged.
-        failed: whether its own code, or a fixture, failed.
-        sound: whether its call passed, and played the recordings that it should.
-        plays_on: whether its fixtures may play some while they are torn down.
-        teardown: undone at its end.
-    """
-
-    nodeid: str
-    marker_settings: MarkerSettings
-    ledger: Ledger
-    tracker: UsageTracker
-    playback: Playback | None
-    record: UsageRecord | None = None
-    tally: Tally | None = None
-    message: str = ""
-    judged: bool = False
-    failed: bool = False
-    sound: bool = False
-    plays_on: bool = False
-    teardown: ExitStack = field(default_factory=ExitStack)
 
 
 RUNNING = pytest.StashKey[RunningTest]()
@@ -169,7 +132,7 @@ class Gate:
             result = yield
         except BaseException:
             running.failed = True
-            self._note_misses(running, self._shared.take_misses())
+            running.note_misses(self._shared.take_misses())
             self._fail_on_misses(running)
             raise
         if running.playback is not None:
@@ -208,7 +171,7 @@ class Gate:
         self._fail_on_misses(running)
         if running.message and self.settings.enforcement == "enforce":
             pytest.fail(running.message, pytrace=False)
-        running.plays_on = _plays_at_its_end(item)
+        running.plays_on = plays_at_its_end(item)
         if not running.plays_on:
             self._fail_on_unplayed(item, running)
         self._fail_on_age(running)
@@ -232,7 +195,7 @@ class Gate:
                 self._fail_on_age(running)
         except BaseException as error:
             running.failed = True
-            self._note_misses(running, self._shared.take_misses())
+            running.note_misses(self._shared.take_misses())
             missed = self._dismiss(item, running)
             if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
                 self._keep_spent(running.tracker.priced_calls)  # there will be no report to carry it
@@ -256,7 +219,7 @@ class Gate:
         if running is not None and call.when == "call" and report.outcome == "skipped":
             running.failed = False  # an expected failure: what it recorded is good
         if running is not None and self.settings.names_tests and _ends_test(report):
-            setattr(report, FIGURES_ATTRIBUTE, _brief_figures(running))
+            setattr(report, FIGURES_ATTRIBUTE, running.brief_figures)
         if call.when == "teardown" and running is not None and running.record is not None:
             spread = hasattr(item.config, "workerinput")  # execnet takes a dictionary, and none of its kin
             self._finished[item.nodeid] = running.record.to_dict() if spread else HandedOver(running.record)
@@ -339,18 +302,13 @@ class Gate:
         """
         running.judged = True
         running.ledger.settle()
-        used = UsageRecord(
-            nodeid=running.nodeid,
-            calls=running.tracker.priced_calls,
-            cache_hits=running.ledger.cache_hits,
-            incidents=running.ledger.incidents,
-        )
+        used = running.used
         running.tally = used.tally
         record = self._judge_of_tests.judge(
             used,
             running.tally,
             running.marker_settings.budget,
-            unanswered=_why_unanswered(running),
+            unanswered=running.why_unanswered,
             ran=ran,
         )
         if running.playback is not None and (
@@ -385,19 +343,8 @@ class Gate:
         missed = Missed(blocked=tuple(describe_refusals(running.ledger)))
         if running.playback is not None:
             missed = missed.joined(take_misses(running.playback, running.nodeid, self.book, self.settings.rootdir))
-        self._note_misses(running, missed)
+        running.note_misses(missed)
         return missed.lines
-
-    def _note_misses(self, running: RunningTest, missed: Missed) -> None:
-        if missed.lines:
-            record = running.record or UsageRecord(nodeid=running.nodeid, calls=running.tracker.priced_calls)
-            running.record = remade(
-                record,
-                drift=(*record.drift, *missed.drift),
-                blocked=(*record.blocked, *missed.blocked),
-                unfit=(*record.unfit, *missed.unfit),
-            )
-            running.failed = True
 
     def _fail_on_unplayed(self, item: pytest.Item, running: RunningTest) -> None:
         """Note what the test has left of its recordings up to now; where that fails, it fails."""
@@ -426,7 +373,7 @@ class Gate:
 
     def _fail_as_unfit(self, running: RunningTest, reason: str) -> None:
         """Fail a test for the recordings that it played."""
-        self._note_misses(running, Missed(unfit=(reason,)))
+        running.note_misses(Missed(unfit=(reason,)))
         pytest.fail(reason, pytrace=False)
 
     def _dismiss(self, item: pytest.Item, running: RunningTest) -> tuple[str, ...]:
@@ -471,36 +418,6 @@ class Gate:
         return lines
 
 
-def _plays_at_its_end(item: pytest.Item) -> bool:
-    """Whether a fixture of the user's may yet ask for a recording while it is torn down."""
-    request = getattr(item, "_request", None)
-    return any(
-        fixture.scope == "function"
-        and (inspect.isgeneratorfunction(fixture.func) or inspect.isasyncgenfunction(fixture.func))
-        and (name.startswith("_xunit_") or not fixture.func.__module__.startswith("_pytest."))
-        for name, fixture in getattr(request, "_fixture_defs", {}).items()
-    )
-
-
 def _ends_test(report: pytest.TestReport) -> bool:
     """Whether pytest tells of the test by this report: of its call, or of a set-up or teardown that did not pass."""
     return report.when == "call" or not report.passed
-
-
-def _brief_figures(running: RunningTest) -> str:
-    """What the test has used up to now, in a few words; empty where it used no model."""
-    if not running.ledger.calls:
-        return ""
-    from pytest_tokenbudget.report.figures import describe_briefly  # noqa: PLC0415 - only when it is shown
-    from pytest_tokenbudget.summary import tally_of  # noqa: PLC0415 - likewise
-
-    return describe_briefly(tally_of(running.tracker.priced_calls))
-
-
-def _why_unanswered(running: RunningTest) -> str:
-    """Why a request of the test got no answer; empty where all did."""
-    if (running.playback is not None and running.playback.failed) or (running.record and running.record.drift):
-        return UNANSWERED
-    if running.ledger.refused or (running.record and running.record.blocked):
-        return REFUSED
-    return ""

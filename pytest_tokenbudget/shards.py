@@ -14,7 +14,8 @@ from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import judge_total, verdict_of
 from pytest_tokenbudget.failures import faults_of
 from pytest_tokenbudget.judgement import hold_against
-from pytest_tokenbudget.summary import BaselineSummary, Summary, merge, tally_of
+from pytest_tokenbudget.merging import merge
+from pytest_tokenbudget.summary import BaselineSummary, Summary, tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

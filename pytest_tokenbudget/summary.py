@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from dataclasses import dataclass, fields, replace
 from decimal import Context, Decimal
 from functools import cached_property, reduce
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypedDict
 
-from pytest_tokenbudget.errors import ConfigurationError
-from pytest_tokenbudget.record import SharedRecord, Tally, call_to_dict
+from pytest_tokenbudget.record import SharedRecord, Tally
 from pytest_tokenbudget.usage import Usage
 
 if TYPE_CHECKING:
@@ -190,7 +187,7 @@ class Summary:
             complete=complete,
             prices=prices,
             tests=tuple(record for record in records if _worth_listing(record)),
-            shared=_join(shared),
+            shared=join_shared(shared),
             baseline=baseline,
             run_violations=tuple(run_violations),
             price_change=price_change,
@@ -303,51 +300,6 @@ def fixture_title(record: SharedRecord) -> str:
     )
 
 
-def merge(summaries: Iterable[Summary]) -> Summary:
-    """Join the summaries of the shards of one run; their order does not matter.
-
-    Tests are sorted by node id, and none is dropped. An entry or a cassette is stale or unused only where every shard
-    says so. Limits on the whole run are held against the joined total.
-
-    Raises:
-        ConfigurationError: the shards were priced with different tables, so that their costs do not add up.
-        ValueError: there is nothing to merge.
-    """
-    summaries = list(summaries)
-    if not summaries:
-        raise ValueError("no summaries to merge")
-    tables = sorted({json.dumps([each.prices["source"], each.prices["version"], each.prices["date"]])
-                     for each in summaries})  # fmt: skip
-    if len(tables) > 1:
-        raise ConfigurationError(f"the reports were priced with different tables: {', '.join(tables)}")
-    baselines = [each.baseline for each in summaries if each.baseline is not None]
-    notes = sorted({each.price_change for each in summaries if each.price_change is not None})
-    merged = Summary(
-        plugin_version=max(each.plugin_version for each in summaries),
-        created=max(each.created for each in summaries),
-        complete=all(each.complete for each in summaries),
-        prices={
-            **summaries[0].prices,
-            "overrides": sorted({model for each in summaries for model in each.prices["overrides"]}),
-        },
-        tests=_in_order([record for each in summaries for record in each.tests]),
-        shared=tuple(
-            replace(
-                record,
-                calls=tuple(sorted(record.calls, key=_canonical_call)),
-                incidents=_sorted(record.incidents),
-                blocked=_sorted(record.blocked),
-            )
-            for record in _join(record for each in summaries for record in each.shared)
-        ),
-        baseline=_merge_baselines(baselines) if baselines else None,
-        price_change=notes[-1] if notes else None,
-        unused_cassettes=_sorted(set.intersection(*(set(each.unused_cassettes) for each in summaries))),
-    )
-    limits = [violation for each in summaries for violation in each.run_violations]
-    return replace(merged, run_violations=_hold_against(merged.total, limits)) if limits else merged
-
-
 def _worth_listing(record: UsageRecord) -> bool:
     return bool(
         record.calls
@@ -373,7 +325,7 @@ def _tokens(record: UsageRecord) -> int:
     )
 
 
-def _join(records: Iterable[SharedRecord]) -> tuple[SharedRecord, ...]:
+def join_shared(records: Iterable[SharedRecord]) -> tuple[SharedRecord, ...]:
     """One record for each fixture and scope, sorted; without those that say nothing."""
     joined: dict[tuple[str, str], SharedRecord] = {}
     for record in records:
@@ -393,49 +345,3 @@ def _join(records: Iterable[SharedRecord]) -> tuple[SharedRecord, ...]:
             )
         )
     return tuple(joined[key] for key in sorted(joined))
-
-
-def _merge_baselines(baselines: Sequence[BaselineSummary]) -> BaselineSummary:
-    return BaselineSummary(
-        path=min(each.path for each in baselines),
-        new=_sorted({nodeid for each in baselines for nodeid in each.new}),
-        over=_sorted({nodeid for each in baselines for nodeid in each.over}),
-        improved=_sorted({nodeid for each in baselines for nodeid in each.improved}),
-        # A test that another shard ran is not stale: only what every shard misses is.
-        stale=_sorted(set.intersection(*(set(each.stale) for each in baselines))),
-    )
-
-
-def _hold_against(total: Tally, violations: Sequence[Violation]) -> tuple[Violation, ...]:
-    """The strictest of each limit on the run beside what the joined run used."""
-    strictest: dict[str, Violation] = {}
-    for violation in sorted(violations, key=lambda each: (each.limit, each.allowed is None, each.allowed or 0)):
-        strictest.setdefault(violation.limit, violation)
-    found = []
-    for limit, violation in sorted(strictest.items()):
-        used = total.known_cost if limit.endswith("max_cost") else total.usage.total_tokens
-        known = violation.used is not None and limit.endswith(("max_cost", "max_tokens"))
-        found.append(replace(violation, used=used) if known else violation)
-    return tuple(found)
-
-
-def _sorted(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(texts))
-
-
-def _in_order(records: Sequence[UsageRecord]) -> tuple[UsageRecord, ...]:
-    """Sorted by node id; records of one test, which are rare, by all that they hold."""
-    times = Counter(record.nodeid for record in records)
-    return tuple(
-        sorted(
-            records,
-            key=lambda record: (
-                record.nodeid,
-                json.dumps(record.to_dict(), sort_keys=True) if times[record.nodeid] > 1 else "",
-            ),
-        )
-    )
-
-
-def _canonical_call(call: ModelCall) -> str:
-    return json.dumps(call_to_dict(call), sort_keys=True)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from pytest_tokenbudget.budget import Budget, Violation
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.merging import merge
 from pytest_tokenbudget.record import BaselineResult, SharedRecord, Tally, UsageRecord
-from pytest_tokenbudget.summary import BaselineSummary, Summary, merge, tally_of
+from pytest_tokenbudget.summary import BaselineSummary, Summary, tally_of
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 PRICES = {"source": "genai-prices", "version": "0.1.3", "date": "2026-11-18", "overrides": []}
