@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.errors import ConfigurationError
-from pytest_tokenbudget.files import write_atomically
+from pytest_tokenbudget.files import real_path, write_atomically
 from pytest_tokenbudget.settings import JOB_PAGE
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Delivery:
         if not named or not markdown:
             return None
         page = self._config.invocation_params.dir / named
-        return None if any(self._path(report).resolve() == page.resolve() for report in markdown) else page
+        return None if any(real_path(self._path(report)) == real_path(page) for report in markdown) else page
 
     def _files(self) -> list[Report]:
         return [report for report in self._reports if report.dest not in (None, "-")]

@@ -1,20 +1,15 @@
-"""The environment of a replayed test: no real key, no way out, nothing that reports to elsewhere.
-
-There are two of them: ``os.environ``, and the one of C, which processes inherit. Both hold the same while a test
-replays, and no real key is ever left in either. Once it has ended, ``os.environ`` is as it was at once. Dummies that
-stand where there was no key linger in C's, since the next test would put each of them back; they are gone before a
-process is started, and before a test that does not replay. See ``let_go``.
-"""
+"""The environment of a replayed test: no real key, no way out, nothing that reports to elsewhere."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import MutableMapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+    from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     Values = Mapping[Any, Any]
@@ -70,12 +65,34 @@ def raw_environment() -> MutableMapping[Any, Any]:
 
     Two dozen variables change with every test.
     """
-    raw: MutableMapping[Any, Any] = getattr(os.environ, "_data", os.environ)
-    return raw
+    raw: MutableMapping[Any, Any] | None = getattr(os.environ, "_data", None)
+    return _Spelled(os.environ) if raw is None else raw
 
 
 _raw_name = getattr(os.environ, "encodekey", str)
 _raw_value = getattr(os.environ, "encodevalue", str)
+
+
+class _Spelled(MutableMapping[Any, Any]):
+    """A mapping that somebody has put in the place of ``os.environ``, by the raw names that ours has."""
+
+    def __init__(self, plain: MutableMapping[str, str]) -> None:
+        self._plain = plain
+
+    def __getitem__(self, key: Any) -> Any:
+        return _raw_value(self._plain[os.fsdecode(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._plain[os.fsdecode(key)] = os.fsdecode(value)
+
+    def __delitem__(self, key: Any) -> None:
+        del self._plain[os.fsdecode(key)]
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(_raw_name, self._plain)
+
+    def __len__(self) -> int:
+        return len(self._plain)
 
 
 def _spelled(values: Mapping[str, str | None]) -> dict[Any, Any]:
@@ -88,9 +105,6 @@ _MAYBE = _spelled({**dict.fromkeys(REPLACED, DUMMY), **dict.fromkeys(WITHOUT)})
 
 _outside: dict[Any, Any] = {}
 """What the variables that are held now go back to when nothing is replayed any more."""
-
-_lingering: set[Any] = set()
-"""Variables that hold our dummies in C's environment and are not there for Python."""
 
 _blocks: list[None] = []
 """One for each block that is open now."""
@@ -118,7 +132,6 @@ def recorded_environment(changes: dict[Any, Any] | None = None) -> Iterator[None
         changes: as above.
     """
     with _held({**_outside, **_QUIET}, changes):
-        let_go()
         yield
 
 
@@ -172,32 +185,25 @@ def _read(keys: Iterable[Any]) -> dict[Any, Any]:
 
 
 def _write(values: Values) -> None:
+    """Let this process, its C libraries and those that it starts see these values, as ``os.environ`` does it."""
     there = raw_environment()
+    if isinstance(there, _Spelled):  # which C knows nothing of
+        for key, value in values.items():
+            if value is not None:
+                there[key] = value
+            else:
+                there.pop(key, None)
+        return
     for key, value in values.items():
         now = there.get(key)
         if now is value or (now is not None and now == value):
             continue
-        ours = _ALWAYS.get(key)
         if value is None:
-            if now is ours:  # the very object: nobody has written to it since
-                _lingering.add(key)
-            else:
-                os.unsetenv(key)
+            os.unsetenv(key)
             del there[key]
         else:
-            if not (value is ours and now is None and key in _lingering):
-                os.putenv(key, value)
-            _lingering.discard(key)
+            os.putenv(key, value)
             there[key] = value
-
-
-def let_go() -> None:
-    """Take what lingers out of C's environment, so that it is Python's again."""
-    there = raw_environment()
-    while _lingering:
-        key = _lingering.pop()
-        if key not in there:
-            os.unsetenv(key)
 
 
 def forget_settings() -> None:

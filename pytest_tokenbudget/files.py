@@ -42,6 +42,11 @@ def shown_from(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
+def real_path(path: Path) -> Path:
+    """Where a path leads, links followed as far as they can be; ``Path.resolve`` raises where they go in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Replace a file's content in one step: a reader, or a crash, meets the old or the new content, never a part.
 

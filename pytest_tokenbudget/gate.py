@@ -10,7 +10,6 @@ import pytest
 from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.capture import attach
 from pytest_tokenbudget.capture.ward import await_left_behind
-from pytest_tokenbudget.environment import let_go
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.frozen import remade
 from pytest_tokenbudget.judgement import Judge
@@ -95,7 +94,6 @@ class Gate:
                 self._dismiss(item, running)
             except pytest.fail.Exception as failure:  # its report was made: it is told with what comes late
                 self.late.add(running.nodeid, [failure.msg or ""])
-        let_go()
         self.frame.rest.settle()
         pop_frame(self.frame)
         if self._attached:
@@ -123,8 +121,6 @@ class Gate:
             running = self._admit(item)
         except ConfigurationError as error:
             item.stash[REFUSAL] = str(error)
-        if running is None or running.playback is None:
-            let_go()
         if running is None:
             return (yield)
         item.stash[RUNNING] = self._inside[item] = running
@@ -179,9 +175,7 @@ class Gate:
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(
-        self, item: pytest.Item, nextitem: pytest.Item | None
-    ) -> Generator[None, object, object]:
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         """Close what set-up opened."""
         running = item.stash.get(RUNNING, None)
         if running is None:
@@ -205,8 +199,6 @@ class Gate:
             raise
         if missed := self._dismiss(item, running):
             raise pytest.fail.Exception("\n".join(missed), pytrace=False)
-        if nextitem is None:
-            let_go()
         return result
 
     @pytest.hookimpl(wrapper=True)

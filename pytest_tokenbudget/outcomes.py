@@ -27,6 +27,7 @@ class Outcomes:
         before = self._outcomes.get(report.nodeid)
         if report.outcome == "rerun" or report.when == "setup":  # type: ignore[comparison-overlap]
             self._outcomes.pop(report.nodeid, None)
+            self._failed_subtests.discard(report.nodeid)
             before = None
         outcome = _outcome_of(report)
         if outcome is not None and not (before == "failed" and outcome == "error"):

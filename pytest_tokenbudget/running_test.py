@@ -99,11 +99,21 @@ class RunningTest:
 
 
 def plays_at_its_end(item: pytest.Item) -> bool:
-    """Whether a fixture of the user's may yet ask for a recording while it is torn down."""
-    request = getattr(item, "_request", None)
+    """Whether a fixture of the user's may yet ask for a recording while it is torn down.
+
+    Not of a test that is expected to fail: what fails it in its teardown would be an error, and no expected failure.
+    """
+    fixtures = getattr(getattr(item, "_request", None), "_fixture_defs", {})
     return any(
-        fixture.scope == "function"
-        and (inspect.isgeneratorfunction(fixture.func) or inspect.isasyncgenfunction(fixture.func))
-        and (name.startswith("_xunit_") or not fixture.func.__module__.startswith("_pytest."))
-        for name, fixture in getattr(request, "_fixture_defs", {}).items()
-    )
+        fixture.scope == "function" and _yields_in(fixture.func, str(item.config.rootpath))
+        for fixture in fixtures.values()
+    ) and not any(item.iter_markers("xfail"))
+
+
+def _yields_in(function: object, root: str) -> bool:
+    """Whether a fixture's function is a generator of the suite's own, and not of a plugin."""
+    file = getattr(getattr(function, "__code__", None), "co_filename", "")
+    generates = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    own = file.startswith(root) and "site-packages" not in file
+    # Those of unittest and xunit are pytest's, and call methods of the suite's.
+    return generates and (own or getattr(function, "__name__", "").startswith(("xunit_", "unittest_")))

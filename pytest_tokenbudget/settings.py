@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_tokenbudget.budget import Budget, parse_count, parse_tolerance, parse_usd
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.files import real_path
 from pytest_tokenbudget.options import DEFAULT_BASELINE, TABLE, ini_keys
 
 if TYPE_CHECKING:
@@ -422,17 +423,17 @@ def _pages_of_others(config: pytest.Config) -> dict[str, Path | None]:
 
 def _clashes(reports: tuple[Report, ...], config: pytest.Config, files: Mapping[str, Path | None]) -> Iterator[str]:
     """Two reports that would overwrite each other, or a file that the run reads."""
-    taken = {path.resolve(): what for what, path in files.items() if path is not None}
+    taken = {real_path(path): what for what, path in files.items() if path is not None}
     for report in reports:
         if report.dest is None:
             continue
-        place = Path("-") if report.dest == "-" else (config.invocation_params.dir / report.dest).resolve()
-        other = taken.get(place) or (_READ.get(place.suffix) if place.exists() else None)
+        place = Path("-") if report.dest == "-" else real_path(config.invocation_params.dir / report.dest)
+        other = taken.get(place) or (_READ.get(place.suffix) if os.path.exists(place) else None)  # noqa: PTH110
         if other is not None:
             yield f"the {report.kind} report and {other} have one place, {report.dest}; give each its own"
         taken.setdefault(place, f"the {report.kind} report")
     page = os.environ.get(JOB_PAGE)
     if page and any(report.kind == "markdown" for report in reports):
-        other = taken.get((config.invocation_params.dir / page).resolve(), "the markdown report")
+        other = taken.get(real_path(config.invocation_params.dir / page), "the markdown report")
         if other != "the markdown report":
             yield f"{other} and the page that {JOB_PAGE} names have one place, {page}; give each its own"

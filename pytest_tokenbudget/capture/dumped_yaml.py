@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _WRITTEN = bytes(byte if byte in (*b"\n", *range(ord(" "), ord("~") + 1)) else 0 for byte in range(256))
 """Dumpers escape all characters that become zeros here."""
 
+MOST = 2**20
+"""Characters of a text that is read here; a larger one is read in less memory as events."""
+
 _ENTRY = re.compile(
     r"""
     ([ ]*)
@@ -50,7 +53,7 @@ def read_dumped(text: str, meaning: Callable[[str], Any], *, max_depth: int) -> 
         meaning: what a scalar without quotes says; raises ``ValueError`` or ``OverflowError`` where it says nothing.
         max_depth: how deep mappings and lists may be nested.
     """
-    if not text.isascii() or 0 in text.encode().translate(_WRITTEN):
+    if len(text) > MOST or not text.isascii() or 0 in text.encode().translate(_WRITTEN):
         return None
     document: dict[str, Any] = {}
     # The innermost collection and where its entries start; those around it.
@@ -149,7 +152,7 @@ def _unescaped(double: str) -> str | None:
     """The text between double quotes: a line break is a blank, or nothing behind a backslash; the rest is JSON."""
     if "\n" in double:
         fold = _fold_of(double)
-        if _is_uneven(double, fold) or _CUT_ESCAPE.search(double):
+        if "\n\n" in double or _is_uneven(double, fold) or _CUT_ESCAPE.search(double):
             return None
         double = double.replace(f"\\{fold}\\ ", " ").replace(f"\\{fold}", "")
         double = double.replace(f"{fold}\\ ", "  ").replace(fold, " ")  # what breaks are left, JSON refuses

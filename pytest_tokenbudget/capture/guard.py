@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 from pytest_tokenbudget.capture.tracing import sends_traces
 from pytest_tokenbudget.capture.ward import entered, origin, responsible
 from pytest_tokenbudget.capture.wrapping import wrap
-from pytest_tokenbudget.environment import let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,8 +108,8 @@ def _install() -> None:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in _ON_EVENT:  # of the hundred events that a test raises, hardly one is
-        _ON_EVENT[event](*arguments)
+    if event in _CHECKS:  # of the hundred events that a test raises, hardly one is
+        _refuse(_CHECKS[event], *arguments)
 
 
 def _refuse(check: Callable[..., str | None], *arguments: Any) -> None:
@@ -184,16 +183,6 @@ _CHECKS: dict[str, Callable[..., str | None]] = {
     "socket.gethostbyname": _of_name,
     "socket.gethostbyaddr": _of_name,
     "socket.getnameinfo": _of_address,
-}
-
-_PROCESSES = (
-    "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "os.system", "subprocess.Popen",
-)  # fmt: skip
-"""Events before another process takes over C's environment."""
-
-_ON_EVENT: dict[str, Callable[..., None]] = {
-    **{event: functools.partial(_refuse, check) for event, check in _CHECKS.items()},
-    **dict.fromkeys(_PROCESSES, lambda *_: let_go()),
 }
 
 _TAKE_ADDRESSES = {"connect": 0, "connect_ex": 0, "bind": 0, "sendto": -1, "sendmsg": 3}

@@ -7,7 +7,6 @@ environment holds two dozen dummy keys: that took as long as reading the test's 
 from __future__ import annotations
 
 import functools
-import os
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies_environment
 
@@ -31,8 +30,7 @@ def hook_proxies(module: ModuleType) -> None:
 def _unless_none(getproxies: Callable[[], Any]) -> Callable[[], Any]:
     @functools.wraps(getproxies)
     def asked() -> Any:
-        names = raw_environment()
-        if names is not os.environ and b"_proxy" not in b"\0".join(names).lower():
+        if b"_proxy" not in b"\0".join(raw_environment()).lower():
             return {}
         return getproxies()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_tokenbudget.capture import cassette_reader
 from pytest_tokenbudget.capture.cassette_reader import MAX_DEPTH
-from pytest_tokenbudget.capture.dumped_yaml import read_dumped
+from pytest_tokenbudget.capture.dumped_yaml import MOST, read_dumped
 
 DUMPERS = [yaml.SafeDumper, getattr(yaml, "CSafeDumper", yaml.SafeDumper)]
 
@@ -140,6 +140,12 @@ def test_so_does_what_somebody_has_edited(document, dumper, width, data):
 )
 def test_what_is_odd_is_left_to_who_reads_all_of_it(odd):
     assert read(odd) is None
+
+
+def test_a_large_text_is_left_to_who_needs_less_memory():
+    text = "a: " + "b" * (MOST - 4) + "\n"
+    assert read_dumped(text, str, max_depth=9) == {"a": "b" * (MOST - 4)}
+    assert read_dumped(text + "c: d\n", str, max_depth=9) is None
 
 
 def test_nothing_is_nested_too_deep():

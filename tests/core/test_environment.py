@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from pytest_tokenbudget.environment import (
     QUIET,
     REPLACED,
     WITHOUT,
-    let_go,
     recorded_environment,
     replayed_environment,
 )
@@ -25,22 +23,8 @@ REAL = "sk-proj-real0real0real0real0real0"
 
 @pytest.fixture(autouse=True)
 def untouched(monkeypatch):
-    let_go()
     for name in (*KEYS, *REPLACED, *WITHOUT, *QUIET):
         monkeypatch.delenv(name, raising=False)
-    yield
-    let_go()
-
-
-def in_c(name):
-    """What C's environment, which processes inherit, says of a variable."""
-    getenv = ctypes.CDLL(None).getenv
-    getenv.restype = ctypes.c_char_p
-    value = getenv(name.encode())
-    return None if value is None else value.decode()
-
-
-on_posix = pytest.mark.skipif(os.name != "posix", reason="C's environment is another one on Windows")
 
 
 def test_clients_find_a_key_where_there_was_none():
@@ -215,60 +199,3 @@ def test_langsmith_reads_its_environment_anew(monkeypatch, environment):
         assert utils.tracing_is_enabled() is True
     finally:
         utils.get_env_var.cache_clear()
-
-
-@on_posix
-def test_c_sees_dummies_in_each_block_and_nothing_once_they_are_let_go(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", REAL)
-    monkeypatch.setenv("VOYAGE_API_KEY", REAL)
-    for _ in range(3):
-        with replayed_environment():
-            assert {in_c(name) for name in (*KEYS, "VOYAGE_API_KEY")} == {DUMMY}
-            assert {in_c(name) for name in QUIET} == {"false"}
-        assert in_c("OPENAI_API_KEY") == in_c("VOYAGE_API_KEY") == REAL
-        assert not {*KEYS, *QUIET} - {"OPENAI_API_KEY"} & set(os.environ)
-    let_go()
-    assert {in_c(name) for name in (*KEYS, *QUIET)} == {REAL, None}
-    with replayed_environment():
-        assert {in_c(name) for name in KEYS} == {DUMMY}
-
-
-@on_posix
-@pytest.mark.parametrize("let", [let_go, lambda: None], ids=["let go", "lingering"])
-def test_c_sees_what_is_set_between_two_blocks(monkeypatch, let):
-    with replayed_environment():
-        pass
-    let()
-    monkeypatch.setenv("GROQ_API_KEY", REAL)
-    assert in_c("GROQ_API_KEY") == REAL
-    with replayed_environment():
-        assert in_c("GROQ_API_KEY") == DUMMY
-    assert in_c("GROQ_API_KEY") == REAL
-    let_go()
-    assert in_c("GROQ_API_KEY") == REAL
-    monkeypatch.delenv("GROQ_API_KEY")
-    assert in_c("GROQ_API_KEY") is None
-
-
-@on_posix
-def test_what_a_test_has_put_back_itself_does_not_linger():
-    with replayed_environment():
-        os.environ["GROQ_API_KEY"] = "of the test"
-        os.environ["GROQ_API_KEY"] = DUMMY
-    assert in_c("GROQ_API_KEY") is None
-
-
-@on_posix
-def test_what_a_test_leaves_is_there_for_c_too():
-    with replayed_environment():
-        os.environ["GROQ_API_KEY"] = "of the test"
-    let_go()
-    assert in_c("GROQ_API_KEY") == os.environ.pop("GROQ_API_KEY") == "of the test"
-
-
-@on_posix
-def test_c_sees_no_dummy_while_a_fixture_of_a_replayed_test_records():
-    with replayed_environment():
-        with recorded_environment({}):
-            assert {in_c(name) for name in KEYS} == {None}
-        assert {in_c(name) for name in KEYS} == {DUMMY}

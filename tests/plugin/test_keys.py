@@ -168,80 +168,70 @@ def test_a_client_of_before_matters_not(pytester, server, real, run, monkeypatch
     assert len(server.ledger) == billed
 
 
-START = {
-    "popen": "subprocess.run([sys.executable, '-c', CODE, said], check=True)",
-    "system": """os.system(f'"{sys.executable}" -c "{CODE}" "{said}"')""",
-    "spawn": "os.waitpid(os.posix_spawn(sys.executable, [sys.executable, '-c', CODE, said], dict(os.environ)), 0)",
-    "fork": "os.waitpid(os.fork() or os.execv(sys.executable, [sys.executable, '-c', CODE, said]), 0)",
-}
-
-
-@pytest.mark.skipif("not hasattr(os, 'fork')")
-@pytest.mark.parametrize("start", START)
-@together
-def test_what_is_started_between_replayed_tests_has_the_environment_that_it_would_have(
-    pytester, monkeypatch, run, start, spread
-):
-    monkeypatch.setenv("OPENAI_API_KEY", REAL)
-    monkeypatch.delenv("GROQ_API_KEY", raising=False)
-    pytester.makeconftest(
-        f"""
+def test_a_key_that_comes_and_goes_between_replayed_tests_leaves_no_gap(pytester, run, monkeypatch):
+    """What a process inherits is C's environment: a replayed test's holds a dummy, whatever happened before."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    pytester.makepyfile(
+        test_it="""
         import os, subprocess, sys
+        import pytest
 
-        CODE = "import os, sys; print(os.getenv('OPENAI_API_KEY'), os.getenv('GROQ_API_KEY'), file=open(sys.argv[1], 'a'))"
+        # As load_dotenv does it, in a process of its own.
+        CODE = "import os; print(os.environ.setdefault('OPENAI_API_KEY', 'sk-REAL'))"
 
-        def pytest_runtest_logfinish(nodeid):
-            said = os.path.join({str(pytester.path)!r}, "said")
-            if "PYTEST_XDIST_WORKER" in os.environ or {not spread}:
-                {START[start]}
+        def inherited():
+            return subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True).stdout.strip()
+
+        @pytest.fixture(scope="session")
+        def documents():
+            return os.environ["OPENAI_API_KEY"]
+
+        def test_live(documents, monkeypatch):
+            assert inherited() == "sk-REAL"
+            monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+            assert inherited() == "sk-other"
+
+        @pytest.mark.token_budget(min_requests=0)
+        def test_replayed(documents):
+            assert inherited() == os.environ["OPENAI_API_KEY"] == "sk-replayed-by-pytest-tokenbudget"
+
+        def test_live_again():
+            assert "OPENAI_API_KEY" not in os.environ
+            assert inherited() == "sk-REAL"
+
+        @pytest.mark.token_budget(min_requests=0)
+        def test_puts():
+            os.putenv("OPENAI_API_KEY", "sk-REAL")
+
+        @pytest.mark.token_budget(min_requests=0)
+        def test_replayed_again():
+            assert inherited() == "sk-replayed-by-pytest-tokenbudget"
         """
     )
+    run("-p", "no:randomly").assert_outcomes(passed=5)
+
+
+def test_an_environment_of_somebody_elses_making_holds_no_real_key_either(pytester, run):
     pytester.makepyfile(
-        """
+        test_it="""
         import os
+        import pytest
 
-        def test_a(usage):
-            assert "replayed" in os.environ["GROQ_API_KEY"]
+        @pytest.fixture(scope="module", autouse=True)
+        def plain():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(os, "environ", {"OPENAI_API_KEY": "sk-REAL", "PATH": os.environ["PATH"]})
+                yield
 
-        def test_b(usage):
-            assert "replayed" in os.environ["GROQ_API_KEY"]
+        @pytest.mark.token_budget(min_requests=0)
+        @pytest.mark.parametrize("number", range(4))
+        def test_replayed(number):
+            assert os.environ["OPENAI_API_KEY"] == "sk-replayed-by-pytest-tokenbudget" or number == 0
+            assert all(isinstance(name, str) for name in os.environ)
 
-        def test_c():
+        def test_live():
+            assert os.environ["OPENAI_API_KEY"] == "sk-REAL"
             assert "GROQ_API_KEY" not in os.environ
         """
     )
-    run(*spread).assert_outcomes(passed=3)
-    assert set((pytester.path / "said").read_text().splitlines()) == {f"{REAL} None"}
-
-
-@pytest.mark.skipif("os.name != 'posix'")
-def test_c_sees_what_python_sees_where_nothing_replays(pytester, monkeypatch, run):
-    monkeypatch.delenv("GROQ_API_KEY", raising=False)
-    pytester.makeconftest(
-        """
-        import ctypes
-
-        def getenv(name):
-            function = ctypes.CDLL(None).getenv
-            function.restype = ctypes.c_char_p
-            return function(name.encode())
-
-        def pytest_sessionfinish():
-            assert getenv("GROQ_API_KEY") is None
-        """
-    )
-    pytester.makepyfile(
-        """
-        from conftest import getenv
-
-        def test_a(usage):
-            assert b"replayed" in getenv("GROQ_API_KEY")
-
-        def test_b():
-            assert getenv("GROQ_API_KEY") is None
-
-        def test_c(usage):
-            assert b"replayed" in getenv("GROQ_API_KEY")
-        """
-    )
-    run().assert_outcomes(passed=3)
+    run("-p", "no:randomly").assert_outcomes(passed=5)

@@ -571,6 +571,12 @@ def test_what_a_fixture_plays_at_its_end_is_played(pytester, client, run, docume
     result = run("-o", "token_unplayed=fail")
     result.assert_outcomes(passed=2, errors=1)
     assert "test_a.py::test_it did not ask for 2 recording(s)" in result.stdout.str()
+    # An error of the teardown is no expected failure.
+    source = (pytester.path / "test_a.py").read_text("utf-8")
+    (pytester.path / "test_a.py").write_text(
+        source.replace("def test_it", "@pytest.mark.xfail(strict=True)\ndef test_it"), "utf-8"
+    )
+    run("-o", "token_unplayed=fail").assert_outcomes(passed=1, xfailed=1)
 
 
 @plain

@@ -233,6 +233,17 @@ def test_the_jobs_page_has_a_place_of_its_own(pytester, check, monkeypatch, page
     assert_refused(pytester, result, f"GITHUB_STEP_SUMMARY names have one place, {pytester.path / page}")
 
 
+def test_a_name_that_no_file_can_have_is_one_line(pytester, check):
+    assert_refused(pytester, check(f"--token-report=json:{'x' * 300}.json"), "can't be written")
+
+
+def test_links_in_a_circle_are_one_line(pytester, check, monkeypatch):
+    (pytester.path / "loop").symlink_to("loop")
+    assert_refused(pytester, check("--token-report=json:loop/r.json"), "can't be written")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "loop"))
+    assert_refused(pytester, check("--token-report=markdown"), "can't be added to GITHUB_STEP_SUMMARY")
+
+
 def test_a_home_is_found_behind_the_colon(pytester, check, monkeypatch):
     monkeypatch.setenv("HOME", str(pytester.path / "home"))
     assert check("--token-report=json:~/r.json").ret == 0
