@@ -6,7 +6,7 @@ every model call makes several objects of a dozen fields.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -49,7 +49,10 @@ _copiers: dict[type, Callable[[Any], Any]] = {}
 
 def remade(frozen: T, **changes: object) -> T:
     """``dataclasses.replace`` for an object of such a class, in a tenth of the time."""
-    copy: T = _copiers[type(frozen)](frozen)
+    copier = _copiers.get(type(frozen))
+    if copier is None:  # of a class that was made from such a dataclass
+        return replace(frozen, **changes)  # type: ignore[type-var]
+    copy: T = copier(frozen)
     for name, value in changes.items():
         setattr(copy, name, value)
     copy.__class__ = type(frozen)

@@ -33,9 +33,6 @@ JOB_PAGE = "GITHUB_STEP_SUMMARY"
 REPORT_USAGE = "write --token-report=term, or one of " + ", ".join(REPORT_FILES) + " with an optional :DEST"
 
 
-_READ = {".py": "a Python module", ".yaml": "a recording", ".yml": "a recording"}
-"""What a run reads, or may read, is no place for a report."""
-
 _SHOWN = 60
 """Characters of a wrong value that a message repeats."""
 
@@ -428,7 +425,9 @@ def _clashes(reports: tuple[Report, ...], config: pytest.Config, files: Mapping[
         if report.dest is None:
             continue
         place = Path("-") if report.dest == "-" else real_path(config.invocation_params.dir / report.dest)
-        other = taken.get(place) or (_READ.get(place.suffix) if os.path.exists(place) else None)  # noqa: PTH110
+        other = taken.get(place)
+        if other is None and place.suffix == ".py" and os.path.exists(place):  # noqa: PTH110 - Path's raises
+            other = "a Python module"
         if other is not None:
             yield f"the {report.kind} report and {other} have one place, {report.dest}; give each its own"
         taken.setdefault(place, f"the {report.kind} report")

@@ -35,3 +35,11 @@ def test_it_is_frozen():
 def test_what_it_does_not_have_can_t_be_changed():
     with pytest.raises(AttributeError):
         remade(Usage(), tokens=1)
+
+
+def test_an_object_of_a_class_made_from_it_is_remade_as_what_it_is():
+    class Own(Usage):
+        pass
+
+    assert remade(Own(input_tokens=1), output_tokens=2) == Own(input_tokens=1, output_tokens=2)
+    assert type(remade(Own(), output_tokens=2)) is Own

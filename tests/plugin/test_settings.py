@@ -214,7 +214,6 @@ def test_two_in_one_place(pytester, check, reports):
     [
         ("test_it.py", "a Python module"),
         ("pytest.ini", "pytest's configuration"),
-        ("cassettes/test_it/test_it.yaml", "a recording"),
     ],
 )
 def test_a_report_replaces_nothing_that_the_run_reads(pytester, check, dest, other):
