@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from pytest_tokenbudget.pricing import PriceBook
-    from pytest_tokenbudget.record import SharedRecord, Tally, UsageRecord
+    from pytest_tokenbudget.record import Tally
     from pytest_tokenbudget.summary import Summary
     from pytest_tokenbudget.usage import ModelCall
 
@@ -65,8 +65,7 @@ def reprice(summary: Summary, model: str, book: PriceBook) -> tuple[Repriced, tu
     """
     book.price_usage(Usage(requests=1), model=model)  # a model that is not known at all ends here
     groups: dict[tuple[str, str], list[ModelCall]] = {}
-    parts: tuple[UsageRecord | SharedRecord, ...] = (*summary.tests, *summary.shared)
-    for part in parts:
+    for part in summary.parts:
         for call in part.calls:
             groups.setdefault((call.provider, call.model), []).append(call)
     rows = [_row(provider, name, calls, model, book) for (provider, name), calls in groups.items()]

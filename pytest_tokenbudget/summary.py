@@ -201,16 +201,14 @@ class Summary:
     @cached_property
     def total(self) -> Tally:
         """The sum over tests and shared fixtures."""
-        parts: tuple[UsageRecord | SharedRecord, ...] = (*self.tests, *self.shared)
-        hits = tally_of((), cache_hits=sum(part.cache_hits for part in parts))
+        hits = tally_of((), cache_hits=sum(part.cache_hits for part in self.parts))
         return Tally.sum([*(row.tally for row in self.models), hits])
 
     @cached_property
     def models(self) -> tuple[ModelRow, ...]:
         """One row for each provider and model, the dearest first, then by name."""
         groups: dict[tuple[str, str], list[ModelCall]] = {}
-        parts: tuple[UsageRecord | SharedRecord, ...] = (*self.tests, *self.shared)
-        for part in parts:
+        for part in self.parts:
             for call in part.calls:
                 groups.setdefault((call.provider, call.model), []).append(call)
         rows = [
@@ -231,31 +229,40 @@ class Summary:
         return tuple(used)
 
     @property
+    def parts(self) -> tuple[UsageRecord | SharedRecord, ...]:
+        """All that the run consists of: its tests, and then its shared fixtures."""
+        return (*self.tests, *self.shared)
+
+    @property
     def drift(self) -> tuple[Note, ...]:
         """Requests that no recording answered."""
-        return tuple(Note(nodeid=each.nodeid, message=line) for each in self.tests for line in each.drift)
+        return _notes_of(self.tests, attrgetter("drift"))
 
     @property
     def unplayed(self) -> tuple[Note, ...]:
         """Recordings that a test did not ask for."""
-        return tuple(Note(nodeid=each.nodeid, message=line) for each in self.tests for line in each.unplayed)
+        return _notes_of(self.tests, attrgetter("unplayed"))
 
     @property
     def blocked(self) -> tuple[Note, ...]:
         """What was not let through to the network, from replayed tests and, for its cost, from shared fixtures."""
-        return _notes_of(self, attrgetter("blocked"))
+        return _notes_of(self.parts, attrgetter("blocked"))
 
     @property
     def incidents(self) -> tuple[Note, ...]:
         """Errors while capturing, in tests and in shared fixtures."""
-        return _notes_of(self, attrgetter("incidents"))
+        return _notes_of(self.parts, attrgetter("incidents"))
 
 
-def _notes_of(summary: Summary, lines_of: Callable[[UsageRecord | SharedRecord], Iterable[str]]) -> tuple[Note, ...]:
-    """What tests, and then shared fixtures, have to say, each line with who says it."""
-    tests = [Note(nodeid=each.nodeid, message=line) for each in summary.tests for line in lines_of(each)]
-    fixtures = [Note(nodeid=fixture_title(each), message=line) for each in summary.shared for line in lines_of(each)]
-    return (*tests, *fixtures)
+def _notes_of(
+    parts: Iterable[UsageRecord | SharedRecord], lines_of: Callable[[UsageRecord | SharedRecord], Iterable[str]]
+) -> tuple[Note, ...]:
+    """What tests and shared fixtures have to say, each line with who says it."""
+    return tuple(
+        Note(nodeid=fixture_title(part) if isinstance(part, SharedRecord) else part.nodeid, message=line)
+        for part in parts
+        for line in lines_of(part)
+    )
 
 
 def tally_of(calls: Sequence[ModelCall], *, cache_hits: int = 0) -> Tally:

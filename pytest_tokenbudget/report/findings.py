@@ -26,7 +26,7 @@ from pytest_tokenbudget.summary import tally_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pytest_tokenbudget.record import SharedRecord, Tally, UsageRecord
+    from pytest_tokenbudget.record import Tally, UsageRecord
     from pytest_tokenbudget.summary import ModelRow, Note, Summary
     from pytest_tokenbudget.usage import ModelCall
 
@@ -257,8 +257,7 @@ def model_names(rows: Iterable[ModelRow]) -> list[str]:
 
 
 def _spent(summary: Summary) -> str:
-    parts: tuple[UsageRecord | SharedRecord, ...] = (*summary.tests, *summary.shared)
-    spending = Spending().plus(call for part in parts for call in part.calls)
+    spending = Spending().plus(call for part in summary.parts for call in part.calls)
     return describe_spending(spending, max_spend=summary.max_spend)
 
 

@@ -33,7 +33,6 @@ from pytest_tokenbudget.report.text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_tokenbudget.record import SharedRecord, UsageRecord
     from pytest_tokenbudget.repricing import Repriced
     from pytest_tokenbudget.summary import Summary
 
@@ -55,7 +54,6 @@ def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()
     found = findings(summary, described=MOST)
     style, script = _source("page.css"), _source("page.js")
     listed = [*summary.costliest, *(each for each in summary.tests if not (each.calls or each.cache_hits))]
-    parts: tuple[UsageRecord | SharedRecord, ...] = (*summary.tests, *summary.shared)
     upwards = ((record, Change.upwards(record)) for record in summary.tests)
     changes = [(record, change) for record, change in upwards if change is not None and change.dearer]
     changes.sort(key=lambda each: each[1].relative, reverse=True)
@@ -81,7 +79,7 @@ def render_html(summary: Summary, elsewhere: Sequence[tuple[str, Repriced]] = ()
         findings=found[::-1],  # what fails the run first: a page is read from its top
         dearer=[(record.nodeid, describe_change(change)) for record, change in changes[:MOST]],
         dearer_count=len(changes),
-        went=sum_bar(call for part in parts for call in part.calls),
+        went=sum_bar(call for part in summary.parts for call in part.calls),
         models=view_models(summary.models, total),
         elsewhere=view_elsewhere(elsewhere, total),
         tests=[view_test(record, enforced=summary.enforced) for record in listed],

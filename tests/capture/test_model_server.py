@@ -14,18 +14,6 @@ from model_server import Answer, ModelServer, ToolCall
 JOKE = [{"role": "user", "content": "Tell me a joke"}]
 
 
-@pytest.fixture
-def server():
-    with ModelServer() as running:
-        yield running
-
-
-@pytest.fixture
-def client(server):
-    with openai.OpenAI(base_url=server.openai_url, api_key="any", max_retries=0) as made:
-        yield made
-
-
 def post(server, path, body, *, headers=None):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     try:

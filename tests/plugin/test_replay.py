@@ -504,7 +504,7 @@ def test_shared_fixtures_replay_from_their_own_cassette(pytester, client, run, d
     assert len(client.bills) == billed
 
 
-def test_what_was_not_played_is_listed_or_fails(pytester, client, run, document):
+def test_what_was_not_played_is_listed_or_fails(pytester, client, run, document, monkeypatch):
     pytester.makepyfile(
         test_a="""
         import os
@@ -520,11 +520,9 @@ def test_what_was_not_played_is_listed_or_fails(pytester, client, run, document)
                 ask("three")
         """
     )
-    os.environ["ALL"] = "1"
-    try:
+    with monkeypatch.context() as recording_all:
+        recording_all.setenv("ALL", "1")
         run("--token-record=once").assert_outcomes(passed=2)
-    finally:
-        del os.environ["ALL"]
     run("--token-report=json").assert_outcomes(passed=2)
     assert [each["nodeid"] for each in document()["unplayed"]] == ["test_a.py::test_it"]
     assert any("test_gone.yaml" in name for name in document()["unused_cassettes"])
@@ -536,7 +534,7 @@ def test_what_was_not_played_is_listed_or_fails(pytester, client, run, document)
 
 
 @plain
-def test_what_a_fixture_plays_at_its_end_is_played(pytester, client, run, document):
+def test_what_a_fixture_plays_at_its_end_is_played(pytester, client, run, document, monkeypatch):
     pytester.makepyfile(
         test_a="""
         import os
@@ -559,11 +557,9 @@ def test_what_a_fixture_plays_at_its_end_is_played(pytester, client, run, docume
             ask("one")
         """
     )
-    os.environ["ALL"] = "1"
-    try:
+    with monkeypatch.context() as recording_all:
+        recording_all.setenv("ALL", "1")
         run("--token-record=once").assert_outcomes(passed=2)
-    finally:
-        del os.environ["ALL"]
     pytester.path.joinpath("cassettes/test_a/test_all.yaml").unlink()
     run("--token-record=once", "-k", "test_all").assert_outcomes(passed=1)
     run("--token-report=json").assert_outcomes(passed=2)
