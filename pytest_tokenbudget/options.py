@@ -6,7 +6,6 @@ pytest loads this module in every run, and asks it of every test, so it holds pl
 from __future__ import annotations
 
 from functools import lru_cache
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -207,9 +206,6 @@ def concern(config: pytest.Config) -> bool:
     )
 
 
-_NAME = attrgetter("name")
-
-
 def asks(item: pytest.Item) -> bool:
     """Whether a test has a marker of ours, even a misspelt one, or wants its usage."""
     if "usage" in getattr(item, "fixturenames", ()):
@@ -217,7 +213,10 @@ def asks(item: pytest.Item) -> bool:
 
         if wants_usage(item):
             return True
-    return any(map(_is_ours, map(_NAME, item.iter_markers())))
+    for marker in item.iter_markers():  # noqa: SIM110 - a generator takes every run longer to load, and to ask
+        if _is_ours(marker.name):
+            return True
+    return False
 
 
 @lru_cache(maxsize=1024)

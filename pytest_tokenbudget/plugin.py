@@ -11,14 +11,14 @@ from pytest_tokenbudget import options
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
+    from pathlib import Path  # noqa: F401 - for a type comment: annotations would be one more name
 
     from pytest_tokenbudget.tracking import UsageTracker
 
 
 pytest_addoption = options.pytest_addoption
 
-MADE: pytest.StashKey[dict[Path, list[pytest.Item]]] = pytest.StashKey()
+MADE = pytest.StashKey()  # type: pytest.StashKey[dict[Path, list[pytest.Item]]]
 """The tests that each module made, those included that nobody selected: their names tell which cassette is whose."""
 
 
@@ -37,6 +37,8 @@ def _exit() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Check everything that the user said."""
+    from pytest_tokenbudget import options  # noqa: PLC0415 - see the end of this module
+
     for marker in options.MARKERS:
         config.addinivalue_line("markers", marker)
     config.stash[MADE] = {}
@@ -58,6 +60,8 @@ def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, ob
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Open for the tests that ask. Where none does, the run goes on as if the plugin were not there."""
+    from pytest_tokenbudget import options  # noqa: PLC0415 - see the end of this module
+
     if any(map(options.asks, session.items)):
         from pytest_tokenbudget.activation import Activation  # noqa: PLC0415 - only for tests that ask
 
@@ -81,4 +85,4 @@ def usage(request: pytest.FixtureRequest) -> UsageTracker:
 
 
 # pytest examines all that a plugin's module holds, in search of fixtures: what nobody needs any more goes.
-del TYPE_CHECKING, annotations, atexit, _exit
+del TYPE_CHECKING, annotations, atexit, options, _exit
