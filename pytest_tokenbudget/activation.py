@@ -87,7 +87,7 @@ class Activation:
         left = self._gate.drain_rest()
         if self._extent is not None and hasattr(self._config, "workeroutput"):
             from pytest_tokenbudget.extent import DESELECTED  # noqa: PLC0415 - it is loaded by now
-            from pytest_tokenbudget.record import LATE, LEFTOVER  # noqa: PLC0415 - likewise
+            from pytest_tokenbudget.handover import LATE, LEFTOVER  # noqa: PLC0415 - likewise
 
             self._config.workeroutput[LEFTOVER] = [record.to_dict() for record in left]
             self._config.workeroutput[LATE] = late
@@ -148,8 +148,9 @@ class Activation:
 
             settings = self._read_settings()
             self._gate = Gate(settings, self._book, self._baseline, self._account)
-            self._gate.open(self._config.pluginmanager, runs_tests=not self._is_controller())
-            if hasattr(self._config, "workerinput"):
+            worker = hasattr(self._config, "workerinput")
+            self._gate.open(self._config.pluginmanager, runs_tests=not self._is_controller(), far=worker)
+            if worker:
                 from pytest_tokenbudget.extent import Extent  # noqa: PLC0415 - not on the start-up path
 
                 self._extent = Extent()

@@ -16,14 +16,15 @@ from pytest_tokenbudget.delivery import Delivery
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.extent import DESELECTED, Extent
 from pytest_tokenbudget.files import shown_from
+from pytest_tokenbudget.handover import LATE, LEFTOVER, handed_over
 from pytest_tokenbudget.late import spool_path, unspool
 from pytest_tokenbudget.outcomes import Outcomes
-from pytest_tokenbudget.record import LATE, LEFTOVER, RECORD_ATTRIBUTE, SharedRecord, UsageRecord
+from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.run_baseline import RunBaseline
 from pytest_tokenbudget.spending import Spending
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
     from decimal import Decimal
 
     from pytest_tokenbudget.baseline import Baseline
@@ -111,14 +112,14 @@ class Collector:
         self._outcomes.note(report)
         if report.when != "teardown" or hasattr(report, "context"):
             return
-        carried: dict[str, Any] = getattr(report, RECORD_ATTRIBUTE, {})
+        record, shared, late = handed_over(report)
         outcome = self._outcomes.take(report.nodeid)
-        if (record := carried.get("record")) is None:
+        if record is None:
             self._seen[report.nodeid] = outcome
         else:
-            self._take_record(UsageRecord.from_dict(record).with_outcome(outcome))
-        self.take_shared([SharedRecord.from_dict(each) for each in carried.get("shared", ())])
-        self.take_late(carried.get("late", ()))
+            self._take_record(record.with_outcome(outcome))
+        self.take_shared(shared)
+        self.take_late(late)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self) -> None:
@@ -202,7 +203,7 @@ class Collector:
             for line in verdicts:
                 terminalreporter.write_line(line, red=bool(fails), yellow=not fails)
 
-    def take_shared(self, records: list[SharedRecord]) -> None:
+    def take_shared(self, records: Sequence[SharedRecord]) -> None:
         """Take what shared fixtures, and code outside of any test, have used."""
         self._shared += records
         for record in records:

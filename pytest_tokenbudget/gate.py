@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,7 @@ from pytest_tokenbudget.capture import attach
 from pytest_tokenbudget.capture.ward import await_left_behind
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.frozen import remade
+from pytest_tokenbudget.handover import FIGURES_ATTRIBUTE, Handover, hand_over
 from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.late import PATIENCE_SECONDS, LateAttempts
 from pytest_tokenbudget.ledger import Billing, Frame, Ledger, pop_frame, push_frame
@@ -28,7 +29,7 @@ from pytest_tokenbudget.playbacks import (
     save,
     take_misses,
 )
-from pytest_tokenbudget.record import FIGURES_ATTRIBUTE, RECORD_ATTRIBUTE, HandedOver, SharedRecord, UsageRecord
+from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.report.junit import junit_properties
 from pytest_tokenbudget.running_test import RunningTest, plays_at_its_end
 from pytest_tokenbudget.shared import SharedFixtures
@@ -67,18 +68,21 @@ class Gate:
         self.late = LateAttempts()
         self._shared = SharedFixtures(settings, book, self.frame, self._playbacks, self.late, self._attach)
         self._inside: dict[pytest.Item, RunningTest] = {}
-        self._finished: dict[str, dict[str, Any]] = {}
+        self._finished: dict[str, UsageRecord] = {}
+        self._far = False
         self._attached = False
 
     # -- the session
 
-    def open(self, manager: pytest.PytestPluginManager, *, runs_tests: bool = True) -> None:
+    def open(self, manager: pytest.PytestPluginManager, *, runs_tests: bool = True, far: bool = False) -> None:
         """Let calls of this process come here.
 
         Args:
             manager: where the hooks are registered.
             runs_tests: whether it runs tests; xdist's controller does not, and only its own calls are seen.
+            far: whether another process reports.
         """
+        self._far = far
         if runs_tests:
             manager.register(self, "pytest_tokenbudget_gate")
             manager.register(self._shared, "pytest_tokenbudget_shared")
@@ -115,7 +119,7 @@ class Gate:
         if REFUSAL in item.stash:
             del item.stash[REFUSAL]
         if (untold := self._finished.pop(item.nodeid, None)) is not None:
-            self._keep_spent(UsageRecord.from_dict(untold).calls)  # an earlier try's
+            self._keep_spent(untold.calls)  # an earlier try's
         running: RunningTest | None = None
         try:
             running = self._admit(item)
@@ -213,8 +217,7 @@ class Gate:
         if running is not None and self.settings.names_tests and _ends_test(report):
             setattr(report, FIGURES_ATTRIBUTE, running.brief_figures)
         if call.when == "teardown" and running is not None and running.record is not None:
-            spread = hasattr(item.config, "workerinput")  # execnet takes a dictionary, and none of its kin
-            self._finished[item.nodeid] = running.record.to_dict() if spread else HandedOver(running.record)
+            self._finished[item.nodeid] = running.record
         return report
 
     @pytest.hookimpl(tryfirst=True)
@@ -227,12 +230,9 @@ class Gate:
             for item, running in self._inside.items():
                 running.failed = running.failed or item.nodeid == report.nodeid
         if report.when == "teardown":
-            record = self._finished.pop(report.nodeid, None)
-            shared = [each.to_dict() for each in self._shared.drain()]
+            record, shared = self._finished.pop(report.nodeid, None), self._shared.drain()
             self._shared.note_misses()
-            late = self.late.take()
-            if record is not None or shared or late:
-                setattr(report, RECORD_ATTRIBUTE, {"record": record, "shared": shared, "late": late})
+            hand_over(report, Handover(record, shared, self.late.take()), far=self._far)
 
     def take_late(self) -> list[Note]:
         """What replayed tests tried after their end since this was last asked; waits for what is about to try."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_tokenbudget.record import RECORD_ATTRIBUTE, UsageRecord
+from pytest_tokenbudget.handover import handed_over
 from pytest_tokenbudget.report.html_cells import HEADER, NO_CELLS, html_cells
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class HtmlColumns:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the figures off a test's last report, on which pytest-html makes all of its rows."""
         if report.when == "teardown":
-            record = getattr(report, RECORD_ATTRIBUTE, {}).get("record")
-            self._cells = NO_CELLS if record is None else html_cells(UsageRecord.from_dict(record))
+            record = handed_over(report).record
+            self._cells = NO_CELLS if record is None else html_cells(record)
             self._used = self._used or self._cells is not NO_CELLS
 
     @pytest.hookimpl(optionalhook=True)

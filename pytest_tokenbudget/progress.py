@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_tokenbudget.record import FIGURES_ATTRIBUTE
+from pytest_tokenbudget.handover import FIGURES_ATTRIBUTE
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -22,19 +22,6 @@ Outcome = Literal["passed", "failed", "error", "skipped", "xfailed", "xpassed"]
 BaselineStatus = Literal["new", "within", "over", "improved"]
 
 
-RECORD_ATTRIBUTE = "token_budget"
-"""The attribute of a test's teardown report that carries its record, as plain data, from worker to controller."""
-
-FIGURES_ATTRIBUTE = "token_budget_figures"
-"""The attribute of a test's report that carries its figures for the line in which pytest tells of it, as text."""
-
-LEFTOVER = "token_budget_shared"
-"""The key of xdist's worker output that carries what was used after the last test."""
-
-LATE = "token_budget_late"
-"""The key of xdist's worker output that carries what replayed tests tried after the last test."""
-
-
 @quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
@@ -232,8 +219,6 @@ class UsageRecord:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> UsageRecord:
         """The inverse of ``to_dict``."""
-        if isinstance(data, HandedOver) and data.record is not None:
-            return data.record
         return cls(
             nodeid=data["nodeid"],
             outcome=data["outcome"],
@@ -252,34 +237,14 @@ class UsageRecord:
         return self if outcome == self.outcome else remade(self, outcome=outcome)
 
 
-class HandedOver(dict[str, Any]):
-    """A record as plain data, for another part of the process that made it: it need not be made again of that.
-
-    Attributes:
-        record: what ``from_dict`` would make of the data; ``None`` where that may not be just the record.
-    """
-
-    __slots__ = ("record",)
-
-    def __init__(self, record: UsageRecord) -> None:
-        super().__init__(record.to_dict())
-        self.record = _as_sent(record)
-
-
-def _as_sent(record: UsageRecord) -> UsageRecord | None:
-    """What becomes of a record on its way through plain data; ``None`` for the few of which more becomes."""
+def is_plain(record: UsageRecord) -> bool:
+    """Whether a record goes to plain data and back as it is, but for prompts and the origins of limits."""
     if record.violations or record.baseline is not None or any(getattr(record, name) for name in _TEXTS[:-1]):
-        return None
+        return False
     texts: list[str | None] = [record.nodeid, *record.cassettes]
     for call in record.calls:
         texts += _texts_of(call)
-    if not "".join(filter(None, texts)).isascii():
-        return None
-    return remade(
-        record,
-        calls=tuple([remade(call, prompt=None) for call in record.calls]),
-        budget=None if record.budget is None else remade(record.budget, origins={}),
-    )
+    return "".join(filter(None, texts)).isascii()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

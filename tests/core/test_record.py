@@ -7,76 +7,11 @@ from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from record_strategies import calls, is_plain, records, shared
 
-from pytest_tokenbudget.budget import LIMIT_NAMES, Budget, Violation
-from pytest_tokenbudget.record import BaselineResult, HandedOver, ModelTokens, SharedRecord, Tally, UsageRecord
-from pytest_tokenbudget.usage import ModelCall, Prompt, Usage
-
-counts = st.integers(0, 10**12)
-texts = st.text(st.characters(codec="utf-8"), max_size=10)
-costs = st.decimals(min_value=0, max_value=10**6, places=15)
-usages = st.builds(Usage, **{each.name: counts for each in fields(Usage) if each.name.endswith("_tokens")})
-calls = st.builds(
-    ModelCall,
-    model=texts,
-    provider=texts,
-    endpoint=texts,
-    usage=st.none() | usages,
-    cost=st.none() | costs,
-    source=st.sampled_from(["response", "callback", "estimate"]),
-    replayed=st.booleans(),
-    request_id=st.none() | texts,
-    parts=st.none() | st.dictionaries(st.sampled_from(["system", "user", "tools"]), counts),
-    service_tier=st.none() | texts,
-    request_model=texts,
-    reason=st.none() | texts,
-)
-budgets = st.builds(
-    Budget,
-    max_cost=st.none() | costs,
-    tolerance=st.none() | costs,
-    **{name: st.none() | counts for name in LIMIT_NAMES if name not in ("max_cost", "tolerance")},
-)
-figures = st.none() | counts | costs
-violations = st.builds(Violation, limit=st.sampled_from([*LIMIT_NAMES, "baseline"]), allowed=figures, used=figures, reason=st.none() | texts)  # fmt: skip
-tokens = st.builds(ModelTokens, **dict.fromkeys(ModelTokens._fields, counts))
-baselines = st.builds(
-    BaselineResult,
-    status=st.sampled_from(["new", "within", "over", "improved"]),
-    tokens=st.none() | counts,
-    cost=st.none() | costs,
-    models=st.none() | st.dictionaries(texts, tokens, max_size=2),
-)
-lines = st.lists(texts, max_size=2).map(tuple)
-records = st.builds(
-    UsageRecord,
-    nodeid=texts,
-    outcome=st.sampled_from(["passed", "failed", "error", "skipped", "xfailed", "xpassed"]),
-    verdict=st.sampled_from(["within", "over", "unmeasured", "none"]),
-    calls=st.lists(calls, max_size=2).map(tuple),
-    late_calls=counts,
-    cache_hits=counts,
-    budget=st.none() | budgets,
-    violations=st.lists(violations, max_size=2).map(tuple),
-    baseline=st.none() | baselines,
-    incidents=lines,
-    drift=lines,
-    blocked=lines,
-    unplayed=lines,
-    cassettes=lines,
-)
-shared = st.builds(SharedRecord, fixture=texts, scope=texts, calls=st.lists(calls, max_size=2).map(tuple), cache_hits=counts, incidents=lines)  # fmt: skip
-
-
-def is_plain(data):
-    """Whether execnet can carry it: these very types, and texts that UTF-8 knows."""
-    if isinstance(data, dict):
-        return type(data) is dict and all(type(key) is str and is_plain(each) for key, each in data.items())
-    if isinstance(data, list):
-        return type(data) is list and all(map(is_plain, data))
-    if type(data) is str:
-        return data.encode("utf-8", "replace").decode() == data
-    return data is None or type(data) in (int, bool)
+from pytest_tokenbudget.budget import Violation
+from pytest_tokenbudget.record import BaselineResult, ModelTokens, SharedRecord, Tally, UsageRecord
+from pytest_tokenbudget.usage import ModelCall, Usage
 
 
 @given(records)
@@ -169,29 +104,3 @@ def test_a_baseline_remembers_tokens_per_model_and_no_call_that_is_unknown():
         "b": ModelTokens(requests=2, input=10, cached=1, output=5),
     }
     assert list(record.models) == ["a", "b"]
-
-
-plain_records = st.builds(
-    UsageRecord,
-    nodeid=texts,
-    calls=st.lists(calls.map(lambda call: replace(call, prompt=Prompt(chat=True))), max_size=2).map(tuple),
-    budget=st.none() | budgets.map(lambda budget: replace(budget, origins={"max_cost": "here"})),
-    cassettes=lines,
-)
-
-
-@given(records | plain_records)
-def test_what_is_handed_over_is_what_its_plain_data_would_make(record):
-    handed = HandedOver(record)
-    assert json.dumps(handed) == json.dumps(record.to_dict())
-    found, made = UsageRecord.from_dict(handed), UsageRecord.from_dict(record.to_dict())
-    assert found == made
-    assert repr(found) == repr(made)
-    assert [call.prompt for call in found.calls] == [None] * len(made.calls)
-    assert (found.budget and found.budget.origins) == (made.budget and made.budget.origins)
-
-
-def test_a_plain_one_is_not_made_again():
-    record = UsageRecord(nodeid="test_a", calls=(ModelCall(model="gpt-4o-mini", usage=Usage(input_tokens=1)),))
-    assert HandedOver(record).record == record
-    assert HandedOver(replace(record, nodeid="test_\ud800")).record is None

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pytest_tokenbudget.record import FIGURES_ATTRIBUTE
+from pytest_tokenbudget.handover import FIGURES_ATTRIBUTE
 
 PRICES = '[models."small"]\ninput = 1.0\noutput = 2.0\n'
 SUITE = """
