@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, field, fields
 from decimal import Context, Decimal, InvalidOperation
+from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
@@ -264,15 +265,26 @@ def parse_usd(text: object) -> Decimal:
         raise ValueError(allowed)  # noqa: TRY004 - callers report one kind of fault
     try:
         # str() first: the float 0.001 means the digits that the user wrote.
-        written = str(text).strip()
-        amount = Decimal(written)
-    except (InvalidOperation, ValueError):  # an int of thousands of digits has no text
+        amount = _read_amount(str(text).strip())
+    except ValueError:  # an int of thousands of digits has no text
         raise ValueError(allowed) from None
-    if not written.isascii() or "_" in written:
+    if amount is None:
         raise ValueError(allowed)
+    return amount
+
+
+@lru_cache(maxsize=256)
+def _read_amount(written: str) -> Decimal | None:
+    """What the digits say; ``None`` where they say no amount. Many tests have the same limit."""
+    try:
+        amount = Decimal(written)
+    except InvalidOperation:
+        return None
     digits = amount.as_tuple()
     if not amount.is_finite() or amount < 0 or len(digits.digits) + abs(int(digits.exponent)) > MAX_DIGITS:
-        raise ValueError(allowed)
+        return None
+    if not written.isascii() or "_" in written:
+        return None
     return amount.copy_abs()  # abs() would round to the decimal context that some code has left behind
 
 

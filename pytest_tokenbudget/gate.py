@@ -394,12 +394,13 @@ class Gate:
             lines = self._take_misses(running)
             record = running.record or UsageRecord(nodeid=running.nodeid)
             late = running.tracker.priced_calls[len(record.calls) :]  # used in teardown: reported, not judged
+            calls = (*record.calls, *map(locate_input, late)) if self._tells_parts else (*record.calls, *late)
             cassettes = (
                 (str(running.playback.path),) if running.playback is not None and running.playback.used else ()
             )
             running.record = remade(
                 record,
-                calls=(*record.calls, *map(locate_input, late)) if self._tells_parts else (*record.calls, *late),
+                calls=tuple([remade(call, prompt=None) for call in calls]),  # they are large, and not told
                 late_calls=len(late),
                 cache_hits=running.ledger.cache_hits,
                 cassettes=cassettes,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_tokenbudget.frozen import remade
 from pytest_tokenbudget.record import SharedRecord, UsageRecord, is_plain
 
 if TYPE_CHECKING:
@@ -78,14 +77,8 @@ def handed_over(report: pytest.TestReport) -> Handover:
 
 
 def as_arrived(record: UsageRecord) -> UsageRecord:
-    """A record as plain data has it: without its prompts, which are large, and with texts that any process takes."""
-    if not is_plain(record):
-        return UsageRecord.from_dict(record.to_dict())
-    return remade(
-        record,
-        calls=tuple([remade(call, prompt=None) for call in record.calls]),
-        budget=None if record.budget is None else remade(record.budget, origins={}),
-    )
+    """A record as it is when it has been plain data: without its prompts, and with texts that any process takes."""
+    return record if is_plain(record) else UsageRecord.from_dict(record.to_dict())
 
 
 _NOTHING = Handover()

@@ -238,11 +238,13 @@ class UsageRecord:
 
 
 def is_plain(record: UsageRecord) -> bool:
-    """Whether a record goes to plain data and back as it is, but for prompts and the origins of limits."""
+    """Whether a record is the same when it was plain data, but for the origins of its limits."""
     if record.violations or record.baseline is not None or any(getattr(record, name) for name in _TEXTS[:-1]):
         return False
     texts: list[str | None] = [record.nodeid, *record.cassettes]
     for call in record.calls:
+        if call.prompt is not None:
+            return False
         texts += _texts_of(call)
     return "".join(filter(None, texts)).isascii()
 

@@ -188,9 +188,11 @@ class UsageTracker:
 def _once(
     known: dict[int, tuple[ModelCall, ModelCall]], call: ModelCall, make: Callable[[ModelCall], ModelCall]
 ) -> ModelCall:
-    if id(call) not in known:
-        known[id(call)] = call, make(call)
-    return known[id(call)][1]
+    key = id(call)
+    found = known.get(key)
+    if found is None:
+        found = known[key] = call, make(call)
+    return found[1]
 
 
 def locate_input(call: ModelCall) -> ModelCall:

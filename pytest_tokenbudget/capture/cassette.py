@@ -19,6 +19,7 @@ from vcr.request import Request
 from pytest_tokenbudget.capture import guard, wire
 from pytest_tokenbudget.capture.cassette_file import CassetteFile
 from pytest_tokenbudget.capture.cassette_tap import tap
+from pytest_tokenbudget.capture.plain_request import PlainRequest
 from pytest_tokenbudget.capture.playback import DEFAULT_MATCH, Miss
 from pytest_tokenbudget.capture.recording import Recording
 from pytest_tokenbudget.capture.request_index import Index, body_bytes, exact_key, request_key
@@ -180,9 +181,10 @@ class TokenCassette(Cassette):  # type: ignore[misc]
         Raises:
             ReplayMiss: no recording answers it, and it must not be sent.
         """
-        if self.plain and self.write_protected:  # nobody looks at the others
-            headers = _read_in_replay(headers)
-        request = Request(method, url, body, headers)
+        if self.plain and self.write_protected:  # nobody looks at the other headers
+            request = PlainRequest(method, url, body, _read_in_replay(headers))
+        else:
+            request = Request(method, url, body, headers)
         with self._lock:
             if self.filter_request(request) is None:
                 return None

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcr.persisters.filesystem import CassetteNotFoundError
-from vcr.request import Request
 from vcr.serialize import serialize
 from vcr.serializers.compat import convert_to_bytes
 
@@ -27,11 +26,14 @@ from pytest_tokenbudget.capture.cassette_reader import (
     read_bytes,
     read_document,
 )
+from pytest_tokenbudget.capture.plain_request import recorded_request
 from pytest_tokenbudget.capture.scrub import scrub_body, scrub_request, scrub_response
 from pytest_tokenbudget.errors import CassetteError
 from pytest_tokenbudget.files import PREFIX, SUFFIX, check_regular, locked, write_atomically
 
 if TYPE_CHECKING:
+    from vcr.request import Request
+
     from pytest_tokenbudget.capture.playback import Playback
 
 PARTIAL = ".partial"
@@ -42,7 +44,7 @@ class CassetteFile:
     """vcrpy's persister for one playback.
 
     Attributes:
-        own: whether this run has written the file: another of its tests or fixtures records to it too.
+        own: whether it is recorded, and this run has written it: another of its tests or fixtures records to it too.
         fresh: whether what the file holds is to be forgotten.
         suffix: is put behind the file's name where the recording is not whole.
 
@@ -61,7 +63,9 @@ class CassetteFile:
         except OSError as error:
             raise self._unrecordable(error) from error
         # What is dated in the future, by another clock, was not written by this run.
-        self.own = playback.path in playback.written or playback.others_since <= saved <= time.time()
+        self.own = playback.live and (
+            playback.path in playback.written or playback.others_since <= saved <= time.time()
+        )
         self.fresh = playback.record == "rewrite" and not self.own
 
     def check_writable(self) -> None:
@@ -234,7 +238,7 @@ def _look(path: Path) -> tuple[bytes | None, float]:
 def _exchanges(document: dict[str, Any]) -> tuple[list[Request], list[Any]]:
     interactions = document["interactions"]
     return (
-        [Request._from_dict(each["request"]) for each in interactions],  # noqa: SLF001 - vcrpy's own way back
+        [recorded_request(each["request"]) for each in interactions],
         [convert_to_bytes(each["response"]) for each in interactions],
     )
 

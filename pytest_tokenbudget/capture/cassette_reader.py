@@ -11,7 +11,6 @@ import binascii
 import codecs
 import errno
 import json
-import os
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from yaml.constructor import SafeConstructor
 from pytest_tokenbudget.capture.dumped_yaml import read_dumped
 from pytest_tokenbudget.capture.wire.encodings import UnreadableError, decode_body
 from pytest_tokenbudget.errors import CassetteError
-from pytest_tokenbudget.files import check_regular
+from pytest_tokenbudget.files import contents_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,10 +141,7 @@ class _Refused(Exception):  # noqa: N818 - an inner signal
 
 def _read(path: str) -> bytes | None:
     try:
-        check_regular(path)
-        with open(path, "rb") as file:  # noqa: PTH123 - read for each test, and a path is dearer than a small file
-            # Room for a whole cassette, which the file would be read into, is dearer still.
-            return file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
+        return contents_of(path, MAX_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -527,3 +527,36 @@ def test_a_lock_without_a_place_is_told(path, locks, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(locks / "missing"))
     with pytest.raises(FileNotFoundError), locked(path):
         pytest.fail("it was taken")
+
+
+@pytest.mark.parametrize(("most", "expected"), [(99, b"0123456789"), (10, b"0123456789"), (4, b"0123")])
+def test_a_file_is_read_up_to_what_is_wanted(path, most, expected):
+    path.write_bytes(b"0123456789")
+    assert files.contents_of(path, most) == expected
+
+
+def test_a_file_is_read_to_its_end_where_the_system_gives_less_at_a_time(path, monkeypatch):
+    path.write_bytes(b"0123456789")
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, wanted: read(descriptor, min(wanted, 3)))
+    assert files.contents_of(path, 99) == b"0123456789"
+
+
+def test_what_is_no_file_is_not_read(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="no regular file"):  # and nobody has to write to it first
+        files.contents_of(pipe, 99)
+    with pytest.raises(IsADirectoryError):
+        files.contents_of(tmp_path, 99)
+    with pytest.raises(FileNotFoundError):
+        files.contents_of(tmp_path / "nothing", 99)
+
+
+def test_a_file_that_was_read_is_closed(path):
+    path.write_bytes(b"")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert files.contents_of(path, 99) == b""
+    with pytest.raises(IsADirectoryError):
+        files.contents_of(path.parent, 99)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
