@@ -261,7 +261,7 @@ class Collector:
     def _fails_limits(self) -> bool:
         """Hold what the run has used up to now against its limits; whether it fails for that."""
         self._failed_run = self._judge_run()
-        return bool(self._failed_run) and self.settings.enforcement == "enforce"
+        return bool(self._failed_run) and self.settings.enforces
 
     def _run_limits(self) -> tuple[Decimal | None, int | None]:
         """What the run may cost and use in all; where budgets are off, nothing holds."""
@@ -361,7 +361,7 @@ class Collector:
             max_spend=self.settings.max_spend,
             total_max_cost=max_cost,
             total_max_tokens=max_tokens,
-            enforced=self.settings.enforcement == "enforce",
+            enforced=self.settings.enforces,
         )
         listed = {record.nodeid for record in summary.tests} | known.keys()
         return replace(summary, tests=tuple(record for record in records if record.nodeid in listed))

@@ -6,9 +6,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.asked_reports import JOB_PAGE
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.files import real_path, write_atomically
-from pytest_tokenbudget.settings import JOB_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_tokenbudget.asked_reports import Report
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.report.terminal import Line
-    from pytest_tokenbudget.settings import Report
     from pytest_tokenbudget.summary import Summary
 
 FILE_WIDTH = 100

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import compress
 from typing import TYPE_CHECKING
 
+from pytest_tokenbudget.record import ESTIMATED
+
 if TYPE_CHECKING:
     from pytest_tokenbudget.record import UsageRecord
     from pytest_tokenbudget.summary import Summary
@@ -73,7 +75,7 @@ def faults_of(record: UsageRecord) -> list[str]:
         unmeasured and not no_entry,
         unmeasured and no_entry,
         not excused and over_baseline,
-        bool(record.drift) and failed,
+        failed and not all(ESTIMATED in line for line in record.drift),
         bool(record.blocked) and failed,
         bool(record.unfit) and failed,
         # Those that passed, or were skipped, tried it after their end: no outcome tells of that.

@@ -25,6 +25,7 @@ from pytest_tokenbudget.playbacks import (
     describe_age,
     describe_estimates,
     describe_refusals,
+    describe_unplayed,
     playing,
     save,
     take_misses,
@@ -169,7 +170,7 @@ class Gate:
             raise
         self._judge(running)
         self._fail_on_misses(running)
-        if running.message and self.settings.enforcement == "enforce":
+        if running.message and self.settings.enforces:
             pytest.fail(running.message, pytrace=False)
         running.plays_on = plays_at_its_end(item)
         if not running.plays_on:
@@ -349,11 +350,7 @@ class Gate:
         if unplayed != running.record.unplayed:
             running.record = remade(running.record, unplayed=unplayed)
         if unplayed and self.settings.unplayed_fails:
-            self._fail_as_unfit(
-                running,
-                f"{running.nodeid} did not ask for {len(unplayed)} recording(s) of {playback.path.name}: "
-                f"{'; '.join(unplayed)}; record it again with: pytest {running.nodeid} --token-record=rewrite",
-            )
+            self._fail_as_unfit(running, describe_unplayed(playback, unplayed, running.nodeid))
 
     def _fail_on_age(self, running: RunningTest) -> None:
         """Recordings that are older than allowed fail a test that passes otherwise."""

@@ -264,10 +264,22 @@ def describe_age(playback: Playback, *, subject: str, nodeid: str, max_age: time
     return describe_played(
         playback.played_headers(),
         subject=subject,
-        command=f"pytest {shlex.quote(nodeid)} --token-record=rewrite",
+        command=_rerecord(nodeid),
         since=playback.since,
         max_age=max_age,
     )
+
+
+def describe_unplayed(playback: Playback, unplayed: Sequence[str], nodeid: str) -> str:
+    """One line for the recordings that a test did not ask for."""
+    return (
+        f"{nodeid} did not ask for {len(unplayed)} recording(s) of {playback.path.name}: {'; '.join(unplayed)}; "
+        f"record it again with: {_rerecord(nodeid)}"
+    )
+
+
+def _rerecord(nodeid: str) -> str:
+    return f"pytest {shlex.quote(nodeid)} --token-record=rewrite"
 
 
 def describe_refusals(ledger: Ledger) -> list[str]:

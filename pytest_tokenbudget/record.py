@@ -21,6 +21,9 @@ Value = TypeVar("Value")
 Outcome = Literal["passed", "failed", "error", "skipped", "xfailed", "xpassed"]
 BaselineStatus = Literal["new", "within", "over", "improved"]
 
+ESTIMATED = "estimated from the nearest recording"
+"""Says of a request, in a record's ``drift``, that it was answered all the same."""
+
 
 @quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +149,7 @@ class UsageRecord:
         violations: the limits that do not hold.
         baseline: how it stands against the baseline, or ``None`` where there is none.
         incidents: errors while capturing; any of them makes the test unmeasured.
-        drift: requests that no recording answered, each one line.
+        drift: requests that no recording answered, each one line; with ``ESTIMATED``, another one's recording did.
         blocked: attempts to reach the network from a replayed test, each one line.
         unplayed: recordings that were not asked for, each one line.
         unfit: why its recordings fail it, too old or, where that fails, left unplayed, each one line; in no document.

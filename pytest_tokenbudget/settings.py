@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import os
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from pytest_tokenbudget.asked_reports import Report, clashes, pages_of_others, read_reports
 from pytest_tokenbudget.budget import Budget, parse_count, parse_tolerance, parse_usd
 from pytest_tokenbudget.errors import ConfigurationError
-from pytest_tokenbudget.files import real_path
 from pytest_tokenbudget.options import DEFAULT_BASELINE, TABLE, ini_keys
+from pytest_tokenbudget.said import ini_origin, ini_value, one_text, overridden, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from decimal import Decimal
+    from pathlib import Path
 
     import pytest
 
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.pricing import PriceBook
 
 RecordMode = Literal["none", "once", "new_episodes", "all", "rewrite"]
-REPORT_FILES = {"term": None, "json": "token-report.json", "markdown": "token-report.md", "html": "token-report.html"}
-"""The kinds of report and the file that each is written to when the user names none."""
-
-JOB_PAGE = "GITHUB_STEP_SUMMARY"
-"""The variable that names the file whose Markdown a GitHub job shows."""
-
-REPORT_USAGE = "write --token-report=term, or one of " + ", ".join(REPORT_FILES) + " with an optional :DEST"
-
-
-_SHOWN = 60
-"""Characters of a wrong value that a message repeats."""
 
 SHOWS_CALLS = 2
 """The verbosity from which a report in the terminal shows every call: ``report.terminal.ALL``, not loaded here."""
@@ -73,18 +62,6 @@ class Option(NamedTuple):
 
 OPTIONS = tuple(Option(name, *row) for name, row in TABLE.items())
 INI_KEYS = (*TABLE, "token_report")
-
-
-class Report(NamedTuple):
-    """One report that was asked for.
-
-    Attributes:
-        kind: a key of ``REPORT_FILES``.
-        dest: the file, ``-`` for standard output, ``None`` for the terminal's summary.
-    """
-
-    kind: str
-    dest: str | None
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:
@@ -224,15 +201,15 @@ class Settings:
         for option in OPTIONS:
             for origin, text in _texts(option, config):
                 try:
-                    value = _parse(option, _one_text(text))
+                    value = _parse(option, one_text(text))
                 except ValueError as error:
-                    faults.append(f"{origin} = {_shown(text)} is not allowed; it must be {error}")
+                    faults.append(f"{origin} = {shown(text)} is not allowed; it must be {error}")
                     continue
                 # The first is the command line's, which wins; the rest are only checked.
                 if option.name not in values:
                     values[option.name] = value
                     given[option.name] = origin
-        reports, report_faults = _reports(config)
+        reports, report_faults = read_reports(config)
         faults += report_faults
         root = config.rootpath
         baseline = root / (values.get("token_baseline") or DEFAULT_BASELINE)
@@ -241,13 +218,13 @@ class Settings:
             "the baseline": baseline,
             "the price file": prices,
             "pytest's configuration": config.inipath,
-            **_pages_of_others(config),
+            **pages_of_others(config),
         }
-        faults += _clashes(reports, config, taken)
+        faults += clashes(reports, config, taken)
         update = config.getoption("token_update_baseline")
         if update not in (None, "merge", "prune"):
             faults.append(
-                f"--token-update-baseline {_shown(update)} is not allowed; write --token-update-baseline=merge "
+                f"--token-update-baseline {shown(update)} is not allowed; write --token-update-baseline=merge "
                 "or --token-update-baseline=prune"
             )
         if faults:
@@ -287,7 +264,7 @@ class Settings:
             total_max_tokens=values.get("token_total_max_tokens"),
             offline_tiktoken=values["token_offline_tiktoken"],
             annotates=bool(config.getoption("xmlpath", None) or config.getoption("htmlpath", None)),
-            names_tests=verbosity > 0 or "verbosity_test_cases" in (*ini_keys(config), *_overridden(config)),
+            names_tests=verbosity > 0 or "verbosity_test_cases" in (*ini_keys(config), *overridden(config)),
             verbosity=verbosity,
         )
 
@@ -307,6 +284,11 @@ class Settings:
         # One that is about to be updated is read too: a broken one is refused before any test runs.
         baseline = load(self.baseline) if self.baseline.exists() else Baseline()
         return book, baseline if self.judges_baseline else None
+
+    @property
+    def enforces(self) -> bool:
+        """Whether what does not hold fails what it is for, and not only warns."""
+        return self.enforcement == "enforce"
 
     @property
     def tells_parts(self) -> bool:
@@ -334,105 +316,15 @@ def _texts(option: Option, config: pytest.Config) -> Iterator[tuple[str, object]
     if option.flag and (text := config.getoption(option.name)) is not None:
         yield option.long, text
     # A key that is set to nothing is checked like any other: "token_test_max_cost =" must not mean no limit.
-    if (value := _ini_value(option.name, config)) is not None:
-        yield _ini_origin(option.name, config), value
+    if (value := ini_value(option.name, config)) is not None:
+        yield ini_origin(option.name, config), value
     elif option.default is not None:
         yield option.name, option.default
 
 
-def _ini_value(name: str, config: pytest.Config) -> object:
-    """What the ini file or ``-o`` says, as it stands there; ``None`` for nothing."""
-    if (said := ini_keys(config).get(name)) is not None:
-        return getattr(said, "value", said)
-    return config.getini(name)  # before pytest 9 an -o is only found here
-
-
-def _one_text(value: object) -> str:
-    """The text of a value; a native TOML table may hold a number, a day or a boolean, fine where its text is."""
-    if isinstance(value, list | dict):
-        raise ValueError("one value")  # noqa: TRY004 - callers report one kind of fault
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _shown(value: object) -> str:
-    """The value on one line, and no longer than a line."""
-    shown = repr(value)
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-
-
-def _ini_origin(name: str, config: pytest.Config) -> str:
-    if name in _overridden(config):
-        return f"-o {name}"
-    where = f" in {config.inipath.name}" if config.inipath else ""
-    return f"{name}{where}"
-
-
-def _overridden(config: pytest.Config) -> list[str]:
-    """The keys that ``-o`` sets."""
-    return [text.partition("=")[0] for text in config.getoption("override_ini") or ()]
-
-
 def _unknown_keys(config: pytest.Config) -> Iterator[str]:
-    for key in dict.fromkeys((*ini_keys(config), *_overridden(config))):
+    for key in dict.fromkeys((*ini_keys(config), *overridden(config))):
         if key.startswith("token_") and key not in INI_KEYS:
             near = difflib.get_close_matches(key, INI_KEYS, n=1)
             meant = f"did you mean {near[0]}?" if near else "known are " + ", ".join(sorted(INI_KEYS))
-            yield f"unknown ini key {_ini_origin(key, config)}; {meant}"
-
-
-def _reports(config: pytest.Config) -> tuple[tuple[Report, ...], list[str]]:
-    asked: object = config.getoption("token_report")
-    origin = "--token-report"
-    if asked is None:
-        asked, origin = _ini_value("token_report", config), _ini_origin("token_report", config)
-    texts = asked.splitlines() if isinstance(asked, str) else asked
-    if not isinstance(texts, list):
-        return (), [f"{origin} = {_shown(asked)} is not allowed; it must be a list of reports: {REPORT_USAGE}"]
-    faults = []
-    reports: list[Report] = []
-    for text in texts:
-        if not isinstance(text, str):
-            faults.append(f"{origin} {_shown(text)} is no kind of report; {REPORT_USAGE}")
-            continue
-        if not text.strip() and origin != "--token-report":
-            continue  # "token_report =" asks for none
-        kind, colon, dest = text.strip().partition(":")
-        if kind not in REPORT_FILES:
-            faults.append(f"{origin} {_shown(text)} is no kind of report; {REPORT_USAGE}")
-        elif (colon and not dest) or "\0" in dest:
-            faults.append(f"{origin}={text} names no file after the colon; {REPORT_USAGE}")
-        elif (report := Report(kind, _at_home(dest) or REPORT_FILES[kind])) not in reports:
-            reports.append(report)
-    return tuple(reports), faults
-
-
-def _at_home(dest: str) -> str:
-    # A shell expands no ~ behind a colon. That of an unknown user stays as it is, which Path would refuse.
-    return os.path.expanduser(dest)  # noqa: PTH111
-
-
-def _pages_of_others(config: pytest.Config) -> dict[str, Path | None]:
-    """Where pytest and pytest-html write reports of their own."""
-    names = {"JUnit XML": "xmlpath", "pytest-html's page": "htmlpath"}
-    asked = {what: config.getoption(name, None) for what, name in names.items()}
-    return {what: config.invocation_params.dir / path if path else None for what, path in asked.items()}
-
-
-def _clashes(reports: tuple[Report, ...], config: pytest.Config, files: Mapping[str, Path | None]) -> Iterator[str]:
-    """Two reports that would overwrite each other, or a file that the run reads."""
-    taken = {real_path(path): what for what, path in files.items() if path is not None}
-    for report in reports:
-        if report.dest is None:
-            continue
-        place = Path("-") if report.dest == "-" else real_path(config.invocation_params.dir / report.dest)
-        other = taken.get(place)
-        if other is None and place.suffix == ".py" and os.path.exists(place):  # noqa: PTH110 - Path's raises
-            other = "a Python module"
-        if other is not None:
-            yield f"the {report.kind} report and {other} have one place, {report.dest}; give each its own"
-        taken.setdefault(place, f"the {report.kind} report")
-    page = os.environ.get(JOB_PAGE)
-    if page and any(report.kind == "markdown" for report in reports):
-        other = taken.get(real_path(config.invocation_params.dir / page), "the markdown report")
-        if other != "the markdown report":
-            yield f"{other} and the page that {JOB_PAGE} names have one place, {page}; give each its own"
+            yield f"unknown ini key {ini_origin(key, config)}; {meant}"

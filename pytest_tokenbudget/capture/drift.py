@@ -18,6 +18,7 @@ from pytest_tokenbudget.capture.request_index import body_bytes
 from pytest_tokenbudget.capture.scrub import scrub_path
 from pytest_tokenbudget.capture.wire.exchange import Exchange
 from pytest_tokenbudget.files import shown_from
+from pytest_tokenbudget.record import ESTIMATED
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def describe_misses(
         else:
             change = _change(playback, miss, book)
             if miss.reason == "estimated":
-                change += "; estimated from the nearest recording"
+                change += f"; {ESTIMATED}"
             line = f"request {miss.number} to {where}: {change}; re-record with: {command}rewrite"
         # A client that retries asks the same again.
         lines.setdefault(line)

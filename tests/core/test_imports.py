@@ -24,6 +24,7 @@ MAY_BE_SLOW = {
     "capture.cassette_reader",
     "capture.cassette_file",
     "capture.langchain",
+    "capture.plain_request",
     "capture.drift",
 }
 

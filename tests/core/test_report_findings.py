@@ -146,6 +146,16 @@ def test_each_failure_has_its_own_word(record, reason):
     assert failures(summarise(UsageRecord(nodeid="t", outcome="failed", **record))) == (reason,)
 
 
+def test_a_test_that_another_recording_answered_fails_for_reasons_of_its_own():
+    stood_in = (
+        "request 1 to /v1/chat/completions: user +3 tokens; estimated from the nearest recording; re-record with: x"
+    )
+    record = UsageRecord(nodeid="t", outcome="failed", drift=(stood_in,))
+    assert failures(summarise(record)) == ()
+    record = UsageRecord(nodeid="t", outcome="failed", drift=(stood_in, "request 2 to /v1/chat/completions: changed"))
+    assert failures(summarise(record)) == ("1 test is failed for want of a recording",)
+
+
 def test_new_is_what_an_update_would_write():
     def new(name, *calls, **more):
         return UsageRecord(nodeid=name, calls=calls, baseline=entry("new"), **more)

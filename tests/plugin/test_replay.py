@@ -7,9 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
+
+from pytest_tokenbudget.capture.playback import Playback
+from pytest_tokenbudget.playbacks import describe_unplayed
 
 CLIENT = """
 import asyncio, json, os, threading
@@ -650,3 +654,11 @@ def test_a_shared_fixture_without_a_recording_fails_each_of_its_tests(pytester, 
     assert text.count("has no recording") >= 4
     assert "AssertionError" not in text
     assert len(document()["drift"]) == 2
+
+
+def test_the_command_that_records_again_can_be_copied():
+    line = describe_unplayed(Playback(path=Path("a.yaml")), ("POST /v1",), "test_a.py::test_it[a b]")
+    assert line == (
+        "test_a.py::test_it[a b] did not ask for 1 recording(s) of a.yaml: POST /v1; "
+        "record it again with: pytest 'test_a.py::test_it[a b]' --token-record=rewrite"
+    )

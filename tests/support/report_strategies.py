@@ -72,7 +72,8 @@ def records(nodeids=names):
 
 
 fixtures = st.builds(
-    SharedRecord,
+    # What belongs to no fixture is the session's.
+    lambda fixture, scope, **used: SharedRecord(fixture=fixture, scope=scope if fixture else "session", **used),
     fixture=names,
     scope=st.sampled_from(["module", "session"]),
     calls=several,
