@@ -131,16 +131,18 @@ class Delivery:
             reporter.write_ensure_prefix(line)  # as it shows a test's name: whatever follows starts a new line
 
     def _job_page(self) -> Path | None:
-        """The page that the Markdown report is added to; named as the report's own place, it holds it already."""
+        """The page that the Markdown report is added to."""
         named = os.environ.get(JOB_PAGE)
-        markdown = [report for report in self._reports if report.kind == "markdown"]
-        if not named or not markdown:
-            return None
-        page = self._config.invocation_params.dir / named
-        return None if any(real_path(self._path(report)) == real_path(page) for report in markdown) else page
+        asked = any(report.kind == "markdown" for report in self._reports)
+        return self._config.invocation_params.dir / named if named and asked else None
 
     def _files(self) -> list[Report]:
-        return [report for report in self._reports if report.dest not in (None, "-")]
+        """The reports that have a file of their own; the job's page, named as one, keeps what others put there."""
+        page = self._job_page()
+        files = [report for report in self._reports if report.dest not in (None, "-")]
+        if page is None:
+            return files
+        return [each for each in files if each.kind != "markdown" or real_path(self._path(each)) != real_path(page)]
 
     def _path(self, report: Report) -> Path:
         return self._config.invocation_params.dir / str(report.dest)

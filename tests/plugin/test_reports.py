@@ -232,10 +232,15 @@ def test_every_kind_to_every_place(pytester, suite, go, monkeypatch):
     assert not (pytester.path / "token-report.json").exists()
 
 
-def test_a_job_s_page_that_is_the_report_s_own_place_holds_it_once(pytester, suite, go, monkeypatch):
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "page.md"))
+def test_a_job_s_page_that_is_the_report_s_own_place_gets_it_once_and_keeps_what_stood_there(
+    pytester, suite, go, monkeypatch
+):
+    page = pytester.path / "page.md"
+    page.write_text("before\n", "utf-8")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
     assert go("--token-report=markdown:page.md", "-k", "passes").ret == 0
-    assert (pytester.path / "page.md").read_text("utf-8").count("## Token budget") == 1
+    assert page.read_text("utf-8").count("## Token budget") == 1
+    assert page.read_text("utf-8").startswith("before\n## Token budget")
 
 
 def test_from_the_ini_file_where_the_command_line_says_nothing(pytester, suite, go):
