@@ -105,15 +105,18 @@ def plays_at_its_end(item: pytest.Item) -> bool:
     """
     fixtures = getattr(getattr(item, "_request", None), "_fixture_defs", {})
     return any(
-        fixture.scope == "function" and _yields_in(fixture.func, str(item.config.rootpath))
+        fixture.scope == "function" and _acts_at_its_end(fixture.func, str(item.config.rootpath))
         for fixture in fixtures.values()
     ) and not any(item.iter_markers("xfail"))
 
 
-def _yields_in(function: object, root: str) -> bool:
-    """Whether a fixture's function is a generator of the suite's own, and not of a plugin."""
-    file = getattr(getattr(function, "__code__", None), "co_filename", "")
+def _acts_at_its_end(function: object, root: str) -> bool:
+    """Whether a fixture's function has code for its end, and is the suite's own and not a plugin's."""
+    code = getattr(function, "__code__", None)
     generates = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    if not generates and "addfinalizer" not in getattr(code, "co_names", ()):
+        return False
+    file = getattr(code, "co_filename", "")
     own = file.startswith(root) and "site-packages" not in file
     # Those of unittest and xunit are pytest's, and call methods of the suite's.
-    return generates and (own or getattr(function, "__name__", "").startswith(("xunit_", "unittest_")))
+    return own or getattr(function, "__name__", "").startswith(("xunit_", "unittest_"))

@@ -538,19 +538,25 @@ def test_what_was_not_played_is_listed_or_fails(pytester, client, run, document,
 
 
 @plain
-def test_what_a_fixture_plays_at_its_end_is_played(pytester, client, run, document, monkeypatch):
+@pytest.mark.parametrize("way", ["yield", "request.addfinalizer(end)"])
+def test_what_a_fixture_plays_at_its_end_is_played(  # noqa: PLR0917 - fixtures and parameters
+    pytester, client, run, document, monkeypatch, way
+):
     pytester.makepyfile(
-        test_a="""
+        test_a=f"""
         import os
         import pytest
         from client import ask
 
-        @pytest.fixture
-        def closing():
-            yield
+        def end():
             ask("end")
             if "ALL" in os.environ:
                 ask("more")
+
+        @pytest.fixture
+        def closing(request):
+            {way}
+            {"end()" * (way == "yield")}
 
         def test_it(usage, closing):
             ask("one")
