@@ -95,10 +95,12 @@ def hold_against(
     Returns:
         How it stands, and what does not hold. Usage that is not known is within nothing: then there is no result.
     """
-    if entry is not None and (reason := _why_unknown(record)):
+    if entry is not None and not record.is_known:
         if any(not each.over for each in beside):
             return None, ()
-        return None, (Violation(limit="unmeasured", reason=f"{reason}; its baseline can't be compared"),)
+        return None, (
+            Violation(limit="unmeasured", reason=f"{_why_unknown(record)}; its baseline can't be compared"),
+        )
     models, price = record.models, price_like(record, book)
     result = baselines.compare(models, entry, tolerance=tolerance, price=price)
     if result.status != "over":
@@ -109,7 +111,7 @@ def hold_against(
 def _why_unknown(record: UsageRecord) -> str:
     unmeasured = [call for call in record.calls if call.usage is None]
     if not unmeasured:
-        return "; ".join(record.incidents) if record.incidents else ""
+        return "; ".join(record.incidents)
     reasons = sorted({call.reason or "no usage was reported" for call in unmeasured})
     return f"{len(unmeasured)} of {len(record.calls)} requests could not be measured ({'; '.join(reasons)})"
 
@@ -117,7 +119,7 @@ def _why_unknown(record: UsageRecord) -> str:
 def price_like(record: UsageRecord, book: PriceBook) -> Price:
     """Prices sums of tokens per model at today's prices, as whoever billed this record would."""
     providers = {}
-    for call in record.calls:  # a comprehension is a call of its own, for one model in most tests
+    for call in record.figures:  # a comprehension is a call of its own, for one model in most tests
         providers[call.model] = call.provider
 
     def price(model: str, tokens: ModelTokens) -> Decimal | None:
