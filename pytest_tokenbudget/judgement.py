@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import Violation, judge, verdict_of
-from pytest_tokenbudget.frozen import remade
+from pytest_tokenbudget.frozen import maker_of, remade
+from pytest_tokenbudget.record import BaselineResult
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.baseline import Baseline, Price
     from pytest_tokenbudget.budget import Budget
     from pytest_tokenbudget.pricing import PriceBook
-    from pytest_tokenbudget.record import BaselineResult, ModelTokens, Tally, UsageRecord
+    from pytest_tokenbudget.record import ModelTokens, Tally, UsageRecord
     from pytest_tokenbudget.settings import Settings
+
+_result = maker_of(BaselineResult)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,8 @@ def hold_against(
     Returns:
         How it stands, and what does not hold. Usage that is not known is within nothing: then there is no result.
     """
+    if entry is not None and (unchanged := _unchanged(record, entry, book)):
+        return unchanged, ()
     if entry is not None and not record.is_known:
         if any(not each.over for each in beside):
             return None, ()
@@ -106,6 +111,18 @@ def hold_against(
     if result.status != "over":
         return result, ()
     return result, baselines.violations(result, models, tolerance=tolerance, price=price)
+
+
+def _unchanged(record: UsageRecord, entry: Mapping[str, ModelTokens], book: PriceBook) -> BaselineResult | None:
+    """How a test stands whose only call is what its entry says, as in most tests of a suite; ``None`` for any other.
+
+    It is what ``compare`` says of such a test, in half the time.
+    """
+    if len(record.calls) != 1 or len(entry) != 1 or record.incidents or record.models != entry:
+        return None
+    ((model, tokens),) = entry.items()
+    cost = book.price_sum(tokens, model=model, provider=record.figures[0].provider)
+    return _result(status="within", tokens=tokens.input + tokens.output, cost=cost, models=entry)
 
 
 def _why_unknown(record: UsageRecord) -> str:

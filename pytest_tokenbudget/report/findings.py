@@ -266,7 +266,9 @@ def _verdicts(summary: Summary) -> list[tuple[str, str, bool]]:
     said = []
     # What nothing but the baseline makes over is counted in the baseline's line.
     verdicts = Counter(
-        (record.verdict, record.outcome in EXCUSED) for record in summary.tests if not is_over_baseline_alone(record)
+        (record.verdict, record.outcome in EXCUSED)
+        for record in summary.tests
+        if not (record.violations and is_over_baseline_alone(record))
     )
     within, over, unmeasured = (verdicts[verdict, False] for verdict in ("within", "over", "unmeasured"))
     counts = {

@@ -115,7 +115,7 @@ def _rows(file: BinaryIO, entries: Mapping[str, Entry], lines: WrittenLines | No
         end += len(line)
         more = line.endswith(b",\n")
         behind = 2 if more else 1
-        row = line[:-behind].decode().removeprefix("  ")
+        row = line[:-behind].removeprefix(b"  ").decode()
         yield read_plain_test(row, _plain_budget, entries, read_used) or parse(row.encode())
     if more or file.readline() != _END:
         raise Fault("is cut short")
