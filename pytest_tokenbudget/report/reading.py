@@ -45,7 +45,7 @@ def load(path: Path, baseline: Baseline | None = None, *, files: ExitStack | Non
     Args:
         path: its file.
         baseline: what its tests will be held against. Where a test was held against the same entry, that one object
-            serves both: of many tests they are an eighth of what is in memory.
+            serves both: of many tests they would be a quarter of what is in memory.
         files: keeps the file open, so that of a test's only call the figures alone need be in memory, and the rest
             is read where somebody asks for it (see ``WrittenCall``); ``None`` for a report that is read at once.
 
