@@ -53,8 +53,9 @@ def read(schema: str, text: str) -> dict[str, dict[str, ModelTokens]] | None:
         while position < end:
             if (found := take_test(text, position, end)) is None:
                 return None
-            nodeid, *first, others = found.groups()
-            tests[intern(unquote(nodeid))] = {} if others is None else _models_of([first, *take_models(others)])
+            quoted, *first, others = found.groups()
+            nodeid = intern(unquote(quoted))  # where reports are read as well, each id is in memory once
+            tests[nodeid] = {} if others is None else _models_of([first, *take_models(others)])
             count += 1
             position = found.end()
     except NotPlain:
@@ -73,13 +74,11 @@ def _takers() -> tuple[Callable[[str, int, int], re.Match[str] | None], Callable
 
 def _models_of(rows: Sequence[Sequence[str]]) -> dict[str, ModelTokens]:
     models = {}
-    for name, written, cached, given, made, requests in rows:
-        tokens = model_tokens(
-            (count_of(requests), count_of(given), count_of(cached), count_of(written), count_of(made))
-        )
-        if tokens.cached + tokens.cache_write > tokens.input:
+    for name, *counts in rows:
+        written, cached, given, made, requests = map(count_of, counts)
+        if cached + written > given:
             raise NotPlain
-        models[_name(name)] = tokens
+        models[_name(name)] = model_tokens((requests, given, cached, written, made))
     if len(models) < len(rows):
         raise NotPlain
     return models

@@ -138,16 +138,16 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
         why = failures(summary)
         said += [*joined.notices, *why]
         shown = _terminal(summary, verbosity)
+        if html is not None:
+            _save(html, [_html(summary, book).encode("utf-8", "backslashreplace")])
         text = ""
-        # First, since it reads the rest of the reports, and may find that one has changed meanwhile.
+        # Before the summary, since reports that stayed open are read once more, and one may have changed meanwhile.
         if output is None or output == _STDOUT:
             text = to_json(summary)
         else:
             _save(output, json_chunks(summary))
         if markdown is not None:
             _save(markdown, [page.encode("utf-8", "backslashreplace")])
-        if html is not None:
-            _save(html, [_html(summary, book).encode("utf-8", "backslashreplace")])
     lines = [*shown, *(f"tokenbudget: {printable(line)}" for line in said)]
     return Combined(text, "".join(f"{line}\n" for line in lines), bool(why))
 

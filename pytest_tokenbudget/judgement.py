@@ -98,14 +98,14 @@ def hold_against(
     Returns:
         How it stands, and what does not hold. Usage that is not known is within nothing: then there is no result.
     """
-    if entry is not None and (unchanged := _unchanged(record, entry, book)):
-        return unchanged, ()
-    if entry is not None and not record.is_known:
-        if any(not each.over for each in beside):
-            return None, ()
-        return None, (
-            Violation(limit="unmeasured", reason=f"{_why_unknown(record)}; its baseline can't be compared"),
-        )
+    if entry is not None:
+        if (unchanged := _unchanged(record, entry, book)) is not None:
+            return unchanged, ()
+        if not record.is_known:
+            if any(not each.over for each in beside):
+                return None, ()
+            reason = f"{_why_unknown(record)}; its baseline can't be compared"
+            return None, (Violation(limit="unmeasured", reason=reason),)
     models, price = record.models, price_like(record, book)
     result = baselines.compare(models, entry, tolerance=tolerance, price=price)
     if result.status != "over":

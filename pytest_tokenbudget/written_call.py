@@ -113,7 +113,7 @@ class WrittenCall:  # noqa: PLW1641 - no call has a hash: it holds a dictionary
 
     @property
     def text(self) -> str:
-        """Its test's usage and calls as JSON, as the report has them: what ``document`` would write of them.
+        """Its test's usage, cache hits included, and calls as JSON: the report's text, which is what we would write.
 
         Raises:
             ConfigurationError: the report is no longer what it was when it was read.

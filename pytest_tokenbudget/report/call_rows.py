@@ -24,6 +24,7 @@ def object_of(each: str) -> str:
     return rf"\{{(?:{each}(?:, {each})*)?\}}"
 
 
+# Amounts of money and the parts of an input; either may be unknown.
 USD = r'(?:null|"(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,50})?")'
 _PART = '"(%s)": (%s)'
 PARTS = object_of(_PART % (f"?:{one_of(Role)}", f"?:{COUNT}"))

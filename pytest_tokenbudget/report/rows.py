@@ -62,7 +62,7 @@ def read_plain_test(
         return None
     quoted, outcome, verdict, budget, status, tokens, cost, models, used = found.groups()
     try:
-        nodeid = intern(unquote(quoted))  # a baseline that is in memory has the same
+        nodeid = intern(unquote(quoted))  # which the baseline has too, if there is one
         known = entries.get(nodeid)
         calls, hits = read_used(used, known)
         return _record(
