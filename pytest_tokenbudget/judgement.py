@@ -118,10 +118,13 @@ def _unchanged(record: UsageRecord, entry: Mapping[str, ModelTokens], book: Pric
 
     It is what ``compare`` says of such a test, in half the time.
     """
-    if len(record.calls) != 1 or len(entry) != 1 or record.incidents or record.models != entry:
+    if len(record.calls) != 1 or len(entry) != 1 or record.incidents or record.late_calls:
         return None
+    (call,) = record.figures
     ((model, tokens),) = entry.items()
-    cost = book.price_sum(tokens, model=model, provider=record.figures[0].provider)
+    if call.model != model or call.tokens != tokens:
+        return None
+    cost = book.price_sum(tokens, model=model, provider=call.provider)
     return _result(status="within", tokens=tokens.input + tokens.output, cost=cost, models=entry)
 
 

@@ -218,11 +218,9 @@ class UsageRecord:
             return {calls.model: calls.tokens}
         models: dict[str, ModelTokens] = {}
         for call in calls[: len(calls) - self.late_calls] if self.late_calls else calls:
-            if (usage := call.usage) is None:
+            if (used := call.tokens) is None:
                 continue
-            tokens = model_tokens(
-                (1, usage.input_tokens, usage.cached_input_tokens, usage.cache_write_tokens, usage.output_tokens)
-            )
+            tokens = model_tokens(used)
             known = models.get(call.model)
             models[call.model] = tokens if known is None else known.plus(tokens)
         return models if len(models) <= 1 else dict(sorted(models.items()))
