@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from functools import cache, lru_cache
 from json.encoder import encode_basestring
+from sys import intern
 from typing import TYPE_CHECKING
 
-from pytest_tokenbudget.patterns import COUNT, TEXT, NotPlain, pattern_of, unquote
-from pytest_tokenbudget.record import ModelTokens
+from pytest_tokenbudget.patterns import COUNT, TEXT, NotPlain, count_of, pattern_of, unquote
+from pytest_tokenbudget.record import ModelTokens, model_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _END = "\n  }\n}\n"
 
@@ -52,8 +53,9 @@ def read(schema: str, text: str) -> dict[str, dict[str, ModelTokens]] | None:
         while position < end:
             if (found := take_test(text, position, end)) is None:
                 return None
-            nodeid, models = found.groups()
-            tests[unquote(nodeid)] = _models_of(take_models(models))
+            quoted, *first, others = found.groups()
+            nodeid = intern(unquote(quoted))  # where reports are read as well, each id is in memory once
+            tests[nodeid] = {} if others is None else _models_of([first, *take_models(others)])
             count += 1
             position = found.end()
     except NotPlain:
@@ -63,30 +65,27 @@ def read(schema: str, text: str) -> dict[str, dict[str, ModelTokens]] | None:
 
 @cache
 def _takers() -> tuple[Callable[[str, int, int], re.Match[str] | None], Callable[[str], list[tuple[str, ...]]]]:
-    """What takes a test, and what takes the models of one."""
-    model = pattern_of(_model, TEXT, *[COUNT] * 5)
-    test = pattern_of(_test, f"({TEXT})", f"((?:{model}(?:,{model})*)?)")
-    return (
-        re.compile(test + r"(?:,\n(?=.)|\Z)").match,
-        re.compile(pattern_of(_model, f"({TEXT})", *[f"({COUNT})"] * 5)).findall,
-    )
+    """What takes a test with its first model, which most often is its only one, and what takes the models behind."""
+    any_model = pattern_of(_model, TEXT, *[COUNT] * 5)
+    model = pattern_of(_model, f"({TEXT})", *[f"({COUNT})"] * 5)
+    test = pattern_of(_test, f"({TEXT})", f"(?:{model}((?:,{any_model})*))?")
+    return re.compile(test + r"(?:,\n(?=.)|\Z)").match, re.compile(model).findall
 
 
-def _models_of(rows: list[tuple[str, ...]]) -> dict[str, ModelTokens]:
+def _models_of(rows: Sequence[Sequence[str]]) -> dict[str, ModelTokens]:
     models = {}
     for name, *counts in rows:
-        written, cached, given, made, requests = map(_count, counts)
+        written, cached, given, made, requests = map(count_of, counts)
         if cached + written > given:
             raise NotPlain
-        models[_name(name)] = ModelTokens(requests, given, cached, written, made)
+        models[_name(name)] = model_tokens((requests, given, cached, written, made))
     if len(models) < len(rows):
         raise NotPlain
     return models
 
 
-# What many tests have in common is there once.
-_count = lru_cache(maxsize=4096)(int)
 _name = lru_cache(maxsize=1024)(unquote)
+"""For what many tests have in common."""
 
 
 def _begin(schema: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,23 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 _STDOUT = "-"
+MOST_OPEN = 128
+"""Reports that ``combine`` keeps open, where some systems allow 256; of others it holds every call in memory."""
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let the garbage collector rest: millions of small objects that all live would be walked again and again.
+
+    It decorates a function where it can, so that they are gone when it wakes up.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Combined(NamedTuple):
@@ -66,6 +83,7 @@ def prices_of(model: str | None, *, prices: str | None, day: str | None) -> str:
     return render_prices(_book(prices, day), model)
 
 
+@_no_collection()
 def combine(  # noqa: PLR0913 - the options of a command, all by keyword
     reports: Sequence[str],
     *,
@@ -95,11 +113,13 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
         total_max_tokens=_option("--total-max-tokens", total_max_tokens, parse_count),
     )
     overrides = _overrides(prices)
-    with _no_collection():
+    with ExitStack() as files:
         if baseline is not None:
             gate = replace(gate, baseline=baselines.load(Path(baseline)))
         paths, said = _each_once(reports)
-        loaded = [(str(path), load(path, gate.baseline)) for path in paths]
+        # A page shows every call: they are read at once.
+        kept = set(_lasting(paths, output, markdown)[:MOST_OPEN] if html is None else ())
+        loaded = [(str(path), load(path, gate.baseline, files=files if path in kept else None)) for path in paths]
         day = newest_prices(loaded)["date"]
         # Both sides of the baseline at the prices of the day that the reports name.
         book = PriceBook(overrides, None if day is None else parse_price_date(day))
@@ -118,19 +138,21 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
         why = failures(summary)
         said += [*joined.notices, *why]
         shown = _terminal(summary, verbosity)
-        if markdown is not None:
-            _save(markdown, [page.encode("utf-8", "backslashreplace")])
         if html is not None:
             _save(html, [_html(summary, book).encode("utf-8", "backslashreplace")])
         text = ""
+        # Before the summary, since reports that stayed open are read once more, and one may have changed meanwhile.
         if output is None or output == _STDOUT:
             text = to_json(summary)
         else:
             _save(output, json_chunks(summary))
+        if markdown is not None:
+            _save(markdown, [page.encode("utf-8", "backslashreplace")])
     lines = [*shown, *(f"tokenbudget: {printable(line)}" for line in said)]
     return Combined(text, "".join(f"{line}\n" for line in lines), bool(why))
 
 
+@_no_collection()
 def difference_of(old: str, new: str, *, markdown: bool) -> str:
     """What changed between two reports.
 
@@ -140,11 +162,11 @@ def difference_of(old: str, new: str, *, markdown: bool) -> str:
     from pytest_tokenbudget.report.difference import compare  # noqa: PLC0415 - one command's own
     from pytest_tokenbudget.report.difference_text import render_markdown, render_text  # noqa: PLC0415 - likewise
 
-    with _no_collection():
-        difference = compare(load(Path(old)), load(Path(new)))
-        return render_markdown(difference) if markdown else render_text(difference)
+    difference = compare(load(Path(old)), load(Path(new)))
+    return render_markdown(difference) if markdown else render_text(difference)
 
 
+@_no_collection()
 def repriced(report: str, model: str, *, prices: str | None, day: str | None) -> str:
     """What a run would cost on another model.
 
@@ -156,9 +178,8 @@ def repriced(report: str, model: str, *, prices: str | None, day: str | None) ->
     from pytest_tokenbudget.repricing import reprice  # noqa: PLC0415 - likewise
 
     book = _book(prices, day)
-    with _no_collection():
-        summary = load(Path(report))
-        total, rows = reprice(summary, model, book)
+    summary = load(Path(report))
+    total, rows = reprice(summary, model, book)
     table = book.describe()
     source = f"{table['source']} {table['version']}, list prices of {table['date']}"
     return render_repriced(total, rows, model=model, source=source, complete=summary.complete)
@@ -216,12 +237,12 @@ def _exists(path: Path) -> bool:
         return False
 
 
+@_no_collection()
 def _reported_use(report: str) -> ReportedUse:
     from pytest_tokenbudget.capture.redaction import redact  # noqa: PLC0415 - one command's own
     from pytest_tokenbudget.inspection import ReportedUse  # noqa: PLC0415 - likewise
 
-    with _no_collection():
-        summary = load(Path(report))
+    summary = load(Path(report))
     return ReportedUse(
         report=report,
         complete=summary.complete,
@@ -252,16 +273,25 @@ def _each_once(reports: Sequence[str]) -> tuple[list[Path], list[str]]:
     paths: dict[Path, Path] = {}
     said = []
     for report in reports:
-        path = Path(report)
-        try:
-            file = path.resolve()
-        except (OSError, ValueError):
-            file = path  # reading it will say why
+        file = _resolved(report)
         if file in paths:
             said.append(f"{report} is named twice, and taken once")
         else:
-            paths[file] = path
+            paths[file] = Path(report)
     return list(paths.values()), sorted(said)
+
+
+def _lasting(paths: Sequence[Path], *outputs: str | None) -> list[Path]:
+    """The reports that none of the outputs replaces."""
+    replaced = {_resolved(output) for output in outputs if output is not None}
+    return [path for path in paths if _resolved(path) not in replaced]
+
+
+def _resolved(path: str | Path) -> Path:
+    try:
+        return Path(path).resolve()
+    except (OSError, ValueError):
+        return Path(path)  # reading or writing it will say why
 
 
 def _markdown(summary: Summary) -> str:
@@ -290,15 +320,3 @@ def _save(path: str, data: Iterable[bytes]) -> None:
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise ConfigurationError(f"{path} can't be written: {reason}") from error
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Let the garbage collector rest: millions of small objects that all live would be walked again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -15,6 +15,7 @@ EXCUSED = ("skipped", "xfailed")
 """Outcomes that a verdict leaves as they are."""
 _NOT_FAILED = ("passed", "xpassed", "skipped")
 _FAILED = ("failed", "error")
+_HOLDS = ("none", "within")
 _OVER, _OVER_BASELINE, _NO_ENTRY = "over budget", "over the baseline", "without an entry in the baseline"
 _UNMEASURED = "not measured or not priced"
 _VERDICTS = (_OVER, _UNMEASURED, _NO_ENTRY, _OVER_BASELINE)
@@ -65,8 +66,10 @@ def _told(summary: Summary) -> list[tuple[str, bool]]:
 
 def faults_of(record: UsageRecord) -> list[str]:
     """Why the run fails for a test; empty where it does not."""
-    excused = record.outcome in EXCUSED
     over_baseline = record.baseline is not None and record.baseline.status == "over"
+    if record.verdict in _HOLDS and not (over_baseline or record.drift or record.blocked or record.unfit):
+        return []  # as nearly all tests of a suite
+    excused = record.outcome in EXCUSED
     unmeasured = not excused and record.verdict == "unmeasured"
     no_entry = {each.limit for each in record.violations} == {"baseline"}
     failed = record.outcome in _FAILED

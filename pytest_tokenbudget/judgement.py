@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import Violation, judge, verdict_of
-from pytest_tokenbudget.frozen import remade
+from pytest_tokenbudget.frozen import maker_of, remade
+from pytest_tokenbudget.record import BaselineResult
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.baseline import Baseline, Price
     from pytest_tokenbudget.budget import Budget
     from pytest_tokenbudget.pricing import PriceBook
-    from pytest_tokenbudget.record import BaselineResult, ModelTokens, Tally, UsageRecord
+    from pytest_tokenbudget.record import ModelTokens, Tally, UsageRecord
     from pytest_tokenbudget.settings import Settings
+
+_result = maker_of(BaselineResult)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +98,14 @@ def hold_against(
     Returns:
         How it stands, and what does not hold. Usage that is not known is within nothing: then there is no result.
     """
-    if entry is not None and (reason := _why_unknown(record)):
-        if any(not each.over for each in beside):
-            return None, ()
-        return None, (Violation(limit="unmeasured", reason=f"{reason}; its baseline can't be compared"),)
+    if entry is not None:
+        if (unchanged := _unchanged(record, entry, book)) is not None:
+            return unchanged, ()
+        if not record.is_known:
+            if any(not each.over for each in beside):
+                return None, ()
+            reason = f"{_why_unknown(record)}; its baseline can't be compared"
+            return None, (Violation(limit="unmeasured", reason=reason),)
     models, price = record.models, price_like(record, book)
     result = baselines.compare(models, entry, tolerance=tolerance, price=price)
     if result.status != "over":
@@ -106,10 +113,25 @@ def hold_against(
     return result, baselines.violations(result, models, tolerance=tolerance, price=price)
 
 
+def _unchanged(record: UsageRecord, entry: Mapping[str, ModelTokens], book: PriceBook) -> BaselineResult | None:
+    """How a test stands whose only call is what its entry says, as in most tests of a suite; ``None`` for any other.
+
+    It is what ``compare`` says of such a test, in half the time.
+    """
+    if len(record.calls) != 1 or len(entry) != 1 or record.incidents or record.late_calls:
+        return None
+    (call,) = record.figures
+    ((model, tokens),) = entry.items()
+    if call.model != model or call.tokens != tokens:
+        return None
+    cost = book.price_sum(tokens, model=model, provider=call.provider)
+    return _result(status="within", tokens=tokens.input + tokens.output, cost=cost, models=entry)
+
+
 def _why_unknown(record: UsageRecord) -> str:
     unmeasured = [call for call in record.calls if call.usage is None]
     if not unmeasured:
-        return "; ".join(record.incidents) if record.incidents else ""
+        return "; ".join(record.incidents)
     reasons = sorted({call.reason or "no usage was reported" for call in unmeasured})
     return f"{len(unmeasured)} of {len(record.calls)} requests could not be measured ({'; '.join(reasons)})"
 
@@ -117,7 +139,7 @@ def _why_unknown(record: UsageRecord) -> str:
 def price_like(record: UsageRecord, book: PriceBook) -> Price:
     """Prices sums of tokens per model at today's prices, as whoever billed this record would."""
     providers = {}
-    for call in record.calls:  # a comprehension is a call of its own, for one model in most tests
+    for call in record.figures:  # a comprehension is a call of its own, for one model in most tests
         providers[call.model] = call.provider
 
     def price(model: str, tokens: ModelTokens) -> Decimal | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import replace
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.errors import ConfigurationError
@@ -94,16 +95,13 @@ def _sorted(texts: Iterable[str]) -> tuple[str, ...]:
 
 def _in_order(records: Sequence[UsageRecord]) -> tuple[UsageRecord, ...]:
     """Sorted by node id; records of one test, which are rare, by all that they hold."""
-    times = Counter(record.nodeid for record in records)
-    return tuple(
-        sorted(
-            records,
-            key=lambda record: (
-                record.nodeid,
-                json.dumps(record.to_dict(), sort_keys=True) if times[record.nodeid] > 1 else "",
-            ),
-        )
-    )
+    ordered = sorted(records, key=attrgetter("nodeid"))
+    same_test = (list(same) for _, same in groupby(ordered, key=attrgetter("nodeid")))
+    return tuple(chain.from_iterable(sorted(same, key=_canonical) if len(same) > 1 else same for same in same_test))
+
+
+def _canonical(record: UsageRecord) -> str:
+    return json.dumps(record.to_dict(), sort_keys=True)
 
 
 def _canonical_call(call: ModelCall) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 COUNT = "(?:0|[1-9][0-9]{0,14})"
 TEXT = r'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
 """Whose characters are looked at one by one only behind a backslash."""
+
+count_of = lru_cache(maxsize=2**14)(int)
+"""What matched ``COUNT``. A test's counts are small numbers that stand in several places: each is an object once."""
 
 
 class NotPlain(Exception):  # noqa: N818 - a signal, which never reaches a user

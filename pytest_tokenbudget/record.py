@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from pytest_tokenbudget.budget import Budget, Violation
 from pytest_tokenbudget.frozen import quickly_made, remade
 from pytest_tokenbudget.usage import ModelCall, Usage
+from pytest_tokenbudget.written_call import WrittenCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pytest_tokenbudget.budget import Verdict
 
@@ -142,7 +143,7 @@ class UsageRecord:
         nodeid: the test.
         outcome: what pytest says of it, once all its phases ran.
         verdict: what the budget says of it.
-        calls: its model requests, priced, in order of completion.
+        calls: its model requests, priced, in order of completion; in a tuple, or in the report that holds them.
         late_calls: how many of them, the last ones, its fixtures made while they were torn down: not judged.
         cache_hits: answers from LangChain's own cache.
         budget: its limits, or ``None``.
@@ -159,7 +160,7 @@ class UsageRecord:
     nodeid: str
     outcome: Outcome = "passed"
     verdict: Verdict = "none"
-    calls: tuple[ModelCall, ...] = ()
+    calls: tuple[ModelCall, ...] | WrittenCall = ()
     late_calls: int = 0
     cache_hits: int = 0
     budget: Budget | None = None
@@ -178,14 +179,23 @@ class UsageRecord:
         return Tally.of(self.calls, cache_hits=self.cache_hits)
 
     @property
-    def judged_calls(self) -> tuple[ModelCall, ...]:
-        """The calls that were held against its budget and its baseline: all but its late ones."""
-        return self.calls[: len(self.calls) - self.late_calls] if self.late_calls else self.calls
+    def figures(self) -> Sequence[ModelCall | WrittenCall]:
+        """What its calls used and cost, of those too that are not in memory as a whole."""
+        calls = self.calls
+        return (calls,) if isinstance(calls, WrittenCall) else calls
+
+    @property
+    def judged_calls(self) -> Sequence[ModelCall | WrittenCall]:
+        """The figures that were held against its budget and its baseline: all but those of its late calls."""
+        return self.figures[: len(self.calls) - self.late_calls] if self.late_calls else self.figures
 
     @property
     def is_known(self) -> bool:
         """Whether all that it used is known, so that a baseline can remember it."""
-        return not self.incidents and all(call.usage is not None for call in self.calls)
+        if self.incidents:
+            return False
+        calls = self.calls
+        return isinstance(calls, WrittenCall) or None not in [call.usage for call in calls]
 
     @property
     def models(self) -> dict[str, ModelTokens]:
@@ -193,13 +203,14 @@ class UsageRecord:
 
         Without its late calls: nobody can hold them against a baseline any more.
         """
+        calls = self.calls
+        if isinstance(calls, WrittenCall):
+            return {calls.model: calls.tokens}
         models: dict[str, ModelTokens] = {}
-        for call in self.judged_calls:
-            if (usage := call.usage) is None:
+        for call in calls[: len(calls) - self.late_calls] if self.late_calls else calls:
+            if (used := call.tokens) is None:
                 continue
-            tokens = model_tokens(
-                (1, usage.input_tokens, usage.cached_input_tokens, usage.cache_write_tokens, usage.output_tokens)
-            )
+            tokens = model_tokens(used)
             known = models.get(call.model)
             models[call.model] = tokens if known is None else known.plus(tokens)
         return models if len(models) <= 1 else dict(sorted(models.items()))
@@ -271,6 +282,11 @@ class SharedRecord:
     cache_hits: int = 0
     incidents: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
+
+    @property
+    def figures(self) -> tuple[ModelCall, ...]:
+        """What its calls used and cost."""
+        return self.calls
 
     @property
     def tally(self) -> Tally:

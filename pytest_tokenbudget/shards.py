@@ -167,7 +167,7 @@ def _each_once(records: Sequence[UsageRecord]) -> tuple[tuple[UsageRecord, ...],
 
 
 def _badness(record: UsageRecord) -> tuple[bool, int, bool, bool, Decimal, int, str]:
-    tally = tally_of(record.calls, cache_hits=record.cache_hits)
+    tally = tally_of(record.figures, cache_hits=record.cache_hits)
     return (
         bool(faults_of(record)),
         _SEVERITY[record.verdict],

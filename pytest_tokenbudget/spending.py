@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from pytest_tokenbudget.usage import ModelCall
+    from pytest_tokenbudget.written_call import WrittenCall
 
 TICKET = "token_budget_account"
 """The key of xdist's worker input that tells a worker where the run's account lies."""
@@ -246,7 +247,7 @@ class Spending:
     unknown_costs: int = 0
     estimated: bool = False
 
-    def plus(self, calls: Iterable[ModelCall]) -> Spending:
+    def plus(self, calls: Iterable[ModelCall | WrittenCall]) -> Spending:
         """The same with more calls; those that were replayed spend nothing."""
         live = [call for call in calls if not call.replayed]
         if not live:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pytest_tokenbudget.record import SharedRecord, Tally
 from pytest_tokenbudget.usage import Usage
+from pytest_tokenbudget.written_call import WrittenCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -208,12 +209,20 @@ class Summary:
     def models(self) -> tuple[ModelRow, ...]:
         """One row for each provider and model, the dearest first, then by name."""
         groups: dict[tuple[str, str], list[ModelCall]] = {}
+        written: dict[tuple[str, str], list[WrittenCall]] = {}
         for part in self.parts:
-            for call in part.calls:
+            calls = part.calls
+            if isinstance(calls, WrittenCall):
+                written.setdefault((calls.provider, calls.model), []).append(calls)
+                continue
+            for call in calls:
                 groups.setdefault((call.provider, call.model), []).append(call)
+        tallies = {key: [tally_of(calls)] for key, calls in groups.items()}
+        for key, single in written.items():
+            tallies.setdefault(key, []).append(_tally_of_written(single))
         rows = [
-            ModelRow(provider=provider, model=model, tally=tally_of(calls))
-            for (provider, model), calls in groups.items()
+            ModelRow(provider=provider, model=model, tally=Tally.sum(each))
+            for (provider, model), each in tallies.items()
         ]
         return tuple(sorted(rows, key=lambda row: (row.tally.known_cost.copy_negate(), row.provider, row.model)))
 
@@ -260,12 +269,12 @@ def _notes_of(
     """What tests and shared fixtures have to say, each line with who says it."""
     return tuple(
         Note(nodeid=fixture_title(part) if isinstance(part, SharedRecord) else part.nodeid, message=line)
-        for part in parts
+        for part in filter(lines_of, parts)
         for line in lines_of(part)
     )
 
 
-def tally_of(calls: Sequence[ModelCall], *, cache_hits: int = 0) -> Tally:
+def tally_of(calls: Sequence[ModelCall | WrittenCall], *, cache_hits: int = 0) -> Tally:
     """Add up priced calls: the same figures as ``Tally.of``, several times faster for a whole run."""
     usages = [call.usage for call in calls if call.usage is not None]
     # Field by field: a tuple per call of a whole run would keep the garbage collector busy.
@@ -290,6 +299,25 @@ def tally_of(calls: Sequence[ModelCall], *, cache_hits: int = 0) -> Tally:
         )
         if unmeasured
         else (),
+    )
+
+
+def _tally_of_written(calls: Sequence[WrittenCall]) -> Tally:
+    """The same for calls whose figures alone are in memory: all of them are known."""
+    tokens = [call.tokens for call in calls]
+    requests, given, cached, written, made = (sum([each[place] for each in tokens]) for place in range(5))
+    return Tally(
+        usage=Usage(
+            requests=requests,
+            input_tokens=given,
+            cached_input_tokens=cached,
+            cache_write_tokens=written,
+            output_tokens=made,
+            reasoning_tokens=sum([call.reasoning_tokens for call in calls]),
+            estimated_requests=sum([call.estimated for call in calls]),
+        ),
+        known_cost=add_usd([call.cost for call in calls]),
+        known_spent=add_usd([call.cost for call in calls if not call.replayed]),
     )
 
 
@@ -323,13 +351,17 @@ def _worth_listing(record: UsageRecord) -> bool:
 
 
 def _known_cost(record: UsageRecord) -> Decimal:
-    return add_usd([call.cost for call in record.calls if call.cost is not None])
+    calls = record.calls
+    if isinstance(calls, WrittenCall):
+        return calls.cost
+    return add_usd([call.cost for call in calls if call.cost is not None])
 
 
 def _tokens(record: UsageRecord) -> int:
-    return sum(
-        [call.usage.input_tokens + call.usage.output_tokens for call in record.calls if call.usage is not None]
-    )
+    calls = record.calls
+    if isinstance(calls, WrittenCall):
+        return calls.total_tokens
+    return sum([call.usage.input_tokens + call.usage.output_tokens for call in calls if call.usage is not None])
 
 
 def join_shared(records: Iterable[SharedRecord]) -> tuple[SharedRecord, ...]:

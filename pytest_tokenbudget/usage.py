@@ -145,6 +145,13 @@ class ModelCall:
         return self.source == "estimate"
 
     @property
+    def tokens(self) -> tuple[int, int, int, int, int] | None:
+        """What a baseline remembers of it, see ``ModelTokens``; ``None`` where it is unmeasured."""
+        if (usage := self.usage) is None:
+            return None
+        return 1, usage.input_tokens, usage.cached_input_tokens, usage.cache_write_tokens, usage.output_tokens
+
+    @property
     def tally(self) -> Usage:
         """What this call adds to a total: its tokens, one request, and whether they were estimated or unknown."""
         if self.usage is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_tokenbudget.record import ModelTokens
 from pytest_tokenbudget.report.figures import format_pair, format_percent, mark, plural
 from pytest_tokenbudget.report.text import printable
-from pytest_tokenbudget.summary import add_usd, tally_of
+from pytest_tokenbudget.summary import tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,14 +62,6 @@ class Change:
     @classmethod
     def upwards(cls, record: UsageRecord) -> Change | None:
         """What changed, if the test uses more tokens or more money than before; asked of every test of a run."""
-        result, calls = record.baseline, record.judged_calls
-        if result is None:
-            return None
-        tokens = sum([call.usage.input_tokens + call.usage.output_tokens for call in calls if call.usage is not None])
-        if (result.tokens is None or tokens <= result.tokens) and (
-            result.cost is None or add_usd([call.cost for call in calls if call.cost is not None]) <= result.cost
-        ):
-            return None
         change = cls.of(record)
         return change if change is not None and change.rises else None
 

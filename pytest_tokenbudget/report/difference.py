@@ -160,7 +160,7 @@ def _sides(summary: Summary) -> dict[tuple[str, str], Side]:
 
 def _side(record: UsageRecord) -> Side:
     return Side(
-        tally=tally_of(record.calls, cache_hits=record.cache_hits),
+        tally=tally_of(record.figures, cache_hits=record.cache_hits),
         models=record.models,
         verdict=record.verdict,
         over_baseline=record.baseline is not None and record.baseline.status == "over",
@@ -169,7 +169,7 @@ def _side(record: UsageRecord) -> Side:
 
 def _shared_side(record: SharedRecord) -> Side:
     return Side(
-        tally=tally_of(record.calls, cache_hits=record.cache_hits),
+        tally=tally_of(record.figures, cache_hits=record.cache_hits),
         models=UsageRecord(nodeid="", calls=record.calls).models,
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_tokenbudget.report import templates
 from pytest_tokenbudget.report.figures import plain_usd
 from pytest_tokenbudget.summary import Summary, tally_of
+from pytest_tokenbudget.written_call import WrittenCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -77,7 +78,6 @@ def _pieces(summary: Summary) -> Iterator[str]:
 
 
 def _test(record: UsageRecord) -> str:
-    usage, calls = _usage_and_calls(record.calls, record.cache_hits)
     return templates.test_row(
         _quote(record.nodeid),
         record.outcome,
@@ -85,22 +85,23 @@ def _test(record: UsageRecord) -> str:
         "null" if record.budget is None else _flat(record.budget.to_dict()),
         _encode([_violation(violation) for violation in record.violations]) if record.violations else "[]",
         "null" if record.baseline is None else _entry(record.baseline),
-        usage,
-        calls,
+        record.calls.text if isinstance(record.calls, WrittenCall) else _used(record.calls, record.cache_hits),
     )
 
 
 def _shared(record: SharedRecord) -> str:
-    usage, calls = _usage_and_calls(record.calls, record.cache_hits)
-    return templates.shared_row(_quote(record.fixture), _quote(record.scope), usage, calls)
+    return templates.shared_row(
+        _quote(record.fixture), _quote(record.scope), _used(record.calls, record.cache_hits)
+    )  # fmt: skip
 
 
-def _usage_and_calls(calls: Sequence[ModelCall], cache_hits: int) -> tuple[str, str]:
+def _used(calls: Sequence[ModelCall], cache_hits: int) -> str:
     """The sum of some calls, and their rows."""
     if len(calls) == 1:
         figures = _figures(calls[0].usage, calls[0].cost)
-        return usage_of(calls, cache_hits, figures), _call(calls[0], figures)
-    return usage_of(calls, cache_hits), ", ".join([_call(call, _figures(call.usage, call.cost)) for call in calls])
+        return templates.used(usage_of(calls, cache_hits, figures), _call(calls[0], figures))
+    rows = [_call(call, _figures(call.usage, call.cost)) for call in calls]
+    return templates.used(usage_of(calls, cache_hits), ", ".join(rows))
 
 
 def usage_of(calls: Sequence[ModelCall], cache_hits: int, figures: str = "") -> str:
@@ -177,11 +178,15 @@ def _entry(result: BaselineResult) -> str:
         result.status,
         "null" if result.tokens is None else result.tokens,
         _usd(result.cost),
-        "null" if result.models is None else _entry_models(result.models),
+        "null" if result.models is None else entry_models(result.models),
     )
 
 
-def _entry_models(models: Mapping[str, ModelTokens]) -> str:
+def entry_models(models: Mapping[str, ModelTokens]) -> str:
+    """The models of a test's entry in the baseline: most often it is one."""
+    if len(models) == 1:
+        ((name, tokens),) = models.items()
+        return f"{{{templates.entry_model(_quote(name), *tokens)}}}"
     return "{" + ", ".join([templates.entry_model(_quote(name), *models[name]) for name in sorted(models)]) + "}"
 
 

@@ -20,10 +20,10 @@ _CONTEXT = Context(prec=200, rounding=ROUND_HALF_UP)
 
 def plain_usd(amount: Decimal) -> str:
     """USD in full for machines: no exponent, no rounding, no trailing zeros; ``0`` for nothing."""
-    text = format(amount, "f")
-    if "." in text:
+    text = f"{amount:f}"
+    if text[-1] == "0" and "." in text:
         text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text
+    return "0" if text == "-0" else text
 
 
 def format_usd(amount: Decimal | None, *, estimated: bool = False) -> str:

@@ -81,7 +81,6 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
     baseline = summary.baseline
     enforced = summary.enforced
     warned = "" if enforced else ", warning only"
-    known = {record.nodeid: record for record in summary.tests}
     violated = [record for record in summary.tests if record.violations]
     judged = [record for record in violated if record.outcome not in EXCUSED]
     expected = [record for record in violated if record.outcome in EXCUSED]
@@ -100,6 +99,8 @@ def findings(summary: Summary, *, described: int | None = None) -> tuple[Finding
     found = []
     if baseline is not None:
         said = {record.nodeid for record in over}
+        moved = {*baseline.improved, *baseline.over}
+        known = {record.nodeid: record for record in summary.tests if record.nodeid in moved} if moved else {}
         found = [
             Finding("new, not in the baseline", _named(baseline.new), remedy=f"add with: {UPDATE}"),
             Finding(
@@ -257,7 +258,7 @@ def model_names(rows: Iterable[ModelRow]) -> list[str]:
 
 
 def _spent(summary: Summary) -> str:
-    spending = Spending().plus(call for part in summary.parts for call in part.calls)
+    spending = Spending().plus(call for part in summary.parts for call in part.figures)
     return describe_spending(spending, max_spend=summary.max_spend)
 
 
@@ -265,7 +266,9 @@ def _verdicts(summary: Summary) -> list[tuple[str, str, bool]]:
     said = []
     # What nothing but the baseline makes over is counted in the baseline's line.
     verdicts = Counter(
-        (record.verdict, record.outcome in EXCUSED) for record in summary.tests if not is_over_baseline_alone(record)
+        (record.verdict, record.outcome in EXCUSED)
+        for record in summary.tests
+        if not (record.violations and is_over_baseline_alone(record))
     )
     within, over, unmeasured = (verdicts[verdict, False] for verdict in ("within", "over", "unmeasured"))
     counts = {
@@ -322,7 +325,7 @@ def _noted(notes: Iterable[Note]) -> tuple[Item, ...]:
 
 
 def _judged(record: UsageRecord) -> Item:
-    tally = tally_of(record.calls, cache_hits=record.cache_hits)
+    tally = tally_of(record.figures, cache_hits=record.cache_hits)
     lines = limit_lines(record.violations, tally, record, explain=False)
     if any(each.limit.startswith("baseline") for each in record.violations) and (change := Change.of(record)):
         lines += explain_change(change)

@@ -32,7 +32,7 @@ def html_cells(record: UsageRecord) -> Sequence[str]:
     """The two cells, as HTML; ``NO_CELLS`` for a test that used no model."""
     if not (record.calls or record.cache_hits):
         return NO_CELLS
-    tally = tally_of(record.calls, cache_hits=record.cache_hits)
+    tally = tally_of(record.figures, cache_hits=record.cache_hits)
     cost, tokens = tally_figures(tally)
     unknown = tally.usage.unmeasured_requests > 0
     return (

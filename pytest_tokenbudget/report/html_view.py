@@ -140,7 +140,7 @@ def figures_of(tally: Tally) -> dict[str, Figure]:
 
 def view_test(record: UsageRecord, *, enforced: bool = True) -> Row:
     """A test's row; ``enforced`` is whether a verdict fails its test."""
-    tally = tally_of(record.calls, cache_hits=record.cache_hits)
+    tally = tally_of(record.figures, cache_hits=record.cache_hits)
     judged = tally_of(record.judged_calls) if record.late_calls else tally
     nearest = headroom_of(record)
     change = Change.of(record)
@@ -165,7 +165,7 @@ def view_test(record: UsageRecord, *, enforced: bool = True) -> Row:
             *record.blocked,
             *(record.unfit or record.unplayed),
         ),
-        calls=_calls(record.calls),
+        calls=_calls(tuple(record.calls)),
     )
 
 
@@ -203,8 +203,8 @@ def view_fixture(record: SharedRecord) -> Fixture:
     """A shared fixture's row."""
     return Fixture(
         name=fixture_title(record),
-        figures=figures_of(tally_of(record.calls, cache_hits=record.cache_hits)),
-        calls=_calls(record.calls),
+        figures=figures_of(tally_of(record.figures, cache_hits=record.cache_hits)),
+        calls=_calls(tuple(record.calls)),
     )
 
 

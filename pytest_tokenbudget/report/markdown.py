@@ -138,7 +138,7 @@ def _tests(records: Sequence[UsageRecord], *, compared: bool) -> str:
     changes = [[escape(format_change(record, Change.of(record)))] if compared else [] for record in records]
     rows = [
         [
-            *_cells(tally_of(record.calls, cache_hits=record.cache_hits)),
+            *_cells(tally_of(record.figures, cache_hits=record.cache_hits)),
             *change,
             _budget(record),
             code(record.nodeid),

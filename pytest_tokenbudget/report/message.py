@@ -75,11 +75,11 @@ def render_verdict(
     """
     if not record.violations:
         return ""
-    tally = tally_of(record.calls, cache_hits=record.cache_hits)
+    tally = tally_of(record.figures, cache_hits=record.cache_hits)
     lines = [f"{printable(subject or record.nodeid)} {_claim(record.violations)}"]
     lines += [f"  {line}" for line in limit_lines(record.violations, tally, record)]
     lines += [f"  {line}" for line in _origins(record)]
-    lines += [f"  {line}" for line in call_lines(record.calls)]
+    lines += [f"  {line}" for line in call_lines(tuple(record.calls))]
     lines += [f"  {line}" for line in _comparison(record)]
     lines += [f"  while capturing: {printable(incident)}" for incident in _unsaid(record)]
     if replay_command:

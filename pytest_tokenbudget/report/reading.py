@@ -6,26 +6,31 @@ is read as a whole, which can say what.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.files import check_regular
+from pytest_tokenbudget.report.call_rows import read_calls
 from pytest_tokenbudget.report.content import summary_of
 from pytest_tokenbudget.report.records import budget_of
 from pytest_tokenbudget.report.rows import read_plain_test
 from pytest_tokenbudget.report.text import printable
+from pytest_tokenbudget.report.written_lines import WrittenLines
 from pytest_tokenbudget.strict_json import Fault, parse, read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.budget import Budget
-    from pytest_tokenbudget.report.rows import Entries
+    from pytest_tokenbudget.report.rows import Entry
     from pytest_tokenbudget.summary import Summary
+    from pytest_tokenbudget.usage import ModelCall
+    from pytest_tokenbudget.written_call import WrittenCall
 
 MAX_BYTES = 256 * 1024 * 1024
 """A report of 250,000 tests is smaller; a larger file is another file."""
@@ -34,22 +39,23 @@ MAX_BYTES = 256 * 1024 * 1024
 _BEGIN, _END = b' "tests": [\n', b" ],\n"
 
 
-def load(path: Path, baseline: Baseline | None = None) -> Summary:
+def load(path: Path, baseline: Baseline | None = None, *, files: ExitStack | None = None) -> Summary:
     """Read a JSON report.
 
     Args:
         path: its file.
         baseline: what its tests will be held against. Where a test was held against the same entry, that one object
-            serves both: of many tests they are an eighth of what is in memory.
+            serves both: of many tests they would be a quarter of what is in memory.
+        files: keeps the file open, so that of a test's only call the figures alone need be in memory, and the rest
+            is read where somebody asks for it (see ``WrittenCall``); ``None`` for a report that is read at once.
 
     Raises:
         ConfigurationError: it is missing, broken, of another or a newer schema, or contradicts itself; one line with
             the path and the reason.
     """
+    entries: Mapping[str, Entry] = {} if baseline is None else baseline.tests
     try:
-        return _read_by_lines(path, {} if baseline is None else baseline.tests) or summary_of(
-            parse(read_regular(path, max_bytes=MAX_BYTES))
-        )
+        return _read_by_lines(path, entries, files) or summary_of(parse(read_regular(path, max_bytes=MAX_BYTES)))
     except Fault as fault:
         raise ConfigurationError(f"report {printable(str(path))}: {printable(str(fault))}") from None
 
@@ -66,7 +72,7 @@ def from_json(text: str) -> Summary:
         raise ConfigurationError(f"the report {printable(str(fault))}") from None
 
 
-def _read_by_lines(path: Path, entries: Entries) -> Summary | None:
+def _read_by_lines(path: Path, entries: Mapping[str, Entry], files: ExitStack | None) -> Summary | None:
     """Read a report as it is written, with a line for each test, of which only one is in memory at a time.
 
     Returns:
@@ -76,40 +82,41 @@ def _read_by_lines(path: Path, entries: Entries) -> Summary | None:
         check_regular(path)
         if path.stat().st_size > MAX_BYTES:
             return None
-        with path.open("rb") as file:
-            frame, begin = _frame(file)
-            if begin is None:
+        with ExitStack() as closed:
+            file = (closed if files is None else files).enter_context(path.open("rb"))
+            frame = list(_head(file))
+            if frame[-1:] != [_BEGIN]:
                 return None
-            file.seek(begin)
-            return summary_of(parse(frame), _rows(file, entries))
+            rows = list(_rows(file, entries, None if files is None else WrittenLines(path, file)))
+            frame += [_END, *file]
+            return summary_of(parse(b"".join(frame)), rows)
     except (OSError, ValueError, Fault):
         return None
 
 
-def _frame(file: BinaryIO) -> tuple[bytes, int | None]:
-    """All but the tests, and where their lines begin: ``None`` where they don't stand as they are written.
-
-    No text in JSON holds a line break, so that no line is part of one.
-    """
-    lines = []
-    begin = None
+def _head(file: BinaryIO) -> Iterator[bytes]:
+    """The lines before those of the tests. No text in JSON holds a line break, so that no line is part of one."""
     while line := file.readline():
-        lines.append(line)
-        if begin is None and line == _BEGIN:
-            begin = file.tell()
-            while line and line != _END:
-                line = file.readline()
-            lines.append(line)
-    return b"".join(lines), begin
+        yield line
+        if line == _BEGIN:
+            return
 
 
-def _rows(file: BinaryIO, entries: Entries) -> Iterator[object]:
+def _rows(file: BinaryIO, entries: Mapping[str, Entry], lines: WrittenLines | None) -> Iterator[object]:
     """Each test's record, or, where it is no plain one, what its line holds."""
+    end = file.tell()
+
+    def read_used(used: str, known: Entry | None) -> tuple[tuple[ModelCall, ...] | WrittenCall, int]:
+        # Behind it are the brace that closes the test, and what is taken off the line.
+        return (lines and lines.take(used, end - behind - 1, known)) or read_calls(used)
+
     more = True
     while more and (line := file.readline()):
+        end += len(line)
         more = line.endswith(b",\n")
-        row = line[: -2 if more else -1].decode().removeprefix("  ")
-        yield read_plain_test(row, _plain_budget, entries) or parse(row.encode())
+        behind = 2 if more else 1
+        row = line[:-behind].removeprefix(b"  ").decode()
+        yield read_plain_test(row, _plain_budget, entries, read_used) or parse(row.encode())
     if more or file.readline() != _END:
         raise Fault("is cut short")
 

@@ -17,19 +17,23 @@ def test_row(  # noqa: PLR0913, PLR0917 - by position, for speed
     budget: str,
     violations: str,
     baseline: str,
-    usage: str,
-    calls: str,
+    used: str,
 ) -> str:
-    """A test; ``calls`` are the rows of a list."""
+    """A test, and what it used."""
     return (
         f'{{"nodeid": {nodeid}, "outcome": "{outcome}", "verdict": "{verdict}", "budget": {budget}, '
-        f'"violations": {violations}, "baseline": {baseline}, "usage": {usage}, "calls": [{calls}]}}'
+        f'"violations": {violations}, "baseline": {baseline}, {used}}}'
     )
 
 
-def shared_row(fixture: str, scope: str, usage: str, calls: str) -> str:
-    """A shared fixture."""
-    return f'{{"fixture": {fixture}, "scope": {scope}, "usage": {usage}, "calls": [{calls}]}}'
+def shared_row(fixture: str, scope: str, used: str) -> str:
+    """A shared fixture, and what it used."""
+    return f'{{"fixture": {fixture}, "scope": {scope}, {used}}}'
+
+
+def used(usage: str, calls: str) -> str:
+    """The sum of some calls, and the rows of their list."""
+    return f'"usage": {usage}, "calls": [{calls}]'
 
 
 def usage_object(  # noqa: PLR0913, PLR0917

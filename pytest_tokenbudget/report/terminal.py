@@ -109,7 +109,7 @@ class _Page:
             f" ({len(shown)} of {len(tests):,}; -vv shows all and their calls)" if len(shown) < len(tests) else ""
         )
         self._heading(f"costliest tests{hidden}")
-        tallies = [tally_of(record.calls, cache_hits=record.cache_hits) for record in shown]
+        tallies = [tally_of(record.figures, cache_hits=record.cache_hits) for record in shown]
         columns = self._figure_columns(tallies, detailed=self.width >= WIDE)
         changes = [format_change(record, Change.of(record)) for record in shown] if compared else []
         if any(changes):
@@ -130,7 +130,7 @@ class _Page:
         if not shared:
             return
         self._heading("shared fixtures, charged to no test")
-        tallies = [tally_of(record.calls, cache_hits=record.cache_hits) for record in shared]
+        tallies = [tally_of(record.figures, cache_hits=record.cache_hits) for record in shared]
         columns = self._figure_columns(tallies, detailed=self.width >= WIDE)
         rows = self._rows(columns, ["fixture", *(fixture_title(record) for record in shared)])
         self._put(rows[0])

@@ -1,0 +1,271 @@
+"""Reports that stay open while they are needed: of a test's only call its figures alone are in memory."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from contextlib import ExitStack
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from report_strategies import PRICES, summaries
+
+from pytest_tokenbudget import cli, commands
+from pytest_tokenbudget.baseline import Baseline
+from pytest_tokenbudget.budget import Violation
+from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.record import BaselineResult, ModelTokens, UsageRecord
+from pytest_tokenbudget.report.document import to_json
+from pytest_tokenbudget.report.reading import from_json, load
+from pytest_tokenbudget.summary import Summary, tally_of
+from pytest_tokenbudget.usage import ModelCall, Usage
+from pytest_tokenbudget.written_call import WrittenCall
+
+MINI = ModelCall(
+    model="gpt-4o-mini",
+    provider="openai",
+    endpoint="/v1/chat/completions",
+    usage=Usage(input_tokens=1000, cached_input_tokens=400, output_tokens=50, reasoning_tokens=20),
+    cost=Decimal("0.00015"),
+    replayed=True,
+    request_id="chatcmpl-1",
+    parts={"system": 600, "user": 400},
+)
+ENTRY = {"gpt-4o-mini": ModelTokens(requests=1, input=1000, cached=400, output=50)}
+
+
+def run_of(*calls, **more):
+    records = [UsageRecord(nodeid=f"test_{n}", calls=(call,), **more) for n, call in enumerate(calls)]
+    return Summary.of(records, plugin_version="0.1.0", created="2026-11-26T10:00:00Z", prices=PRICES)
+
+
+@pytest.fixture
+def files():
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "report.json"
+
+
+def test_the_figures_of_an_only_call_are_at_hand_and_the_call_is_that_of_the_file(path, files):
+    live = replace(MINI, replayed=False, source="estimate", parts=None, request_id=None)
+    path.write_text(to_json(run_of(MINI, live)))
+    first, second = load(path, files=files).tests
+    for record, call in ((first, MINI), (second, live)):
+        assert isinstance(record.calls, WrittenCall)
+        assert (tuple(record.calls), record.calls[0], len(record.calls)) == ((call,), call, 1)
+        assert record.calls == (call,)
+        assert record.models == ENTRY
+        assert record.is_known
+        assert tally_of(record.figures) == record.tally == tally_of([call])
+
+
+def test_a_test_of_more_calls_or_of_unknown_ones_is_in_memory_as_it_was(path, files):
+    unpriced, unmeasured = replace(MINI, cost=None), ModelCall(model="gpt-4o", replayed=True)
+    run = run_of(unpriced, unmeasured)
+    run = replace(run, tests=(*run.tests, UsageRecord(nodeid="two", calls=(MINI, MINI)), UsageRecord(nodeid="none")))
+    path.write_text(to_json(run))
+    read = load(path, files=files)
+    assert [type(record.calls) for record in read.tests] == [tuple] * 4
+    assert read == load(path)
+
+
+@settings(deadline=None)
+@given(summaries(), st.data())
+def test_a_report_that_stays_open_says_what_it_says_as_a_whole(tmp_path_factory, summary, data):
+    text = to_json(summary)
+    for _ in range(data.draw(st.integers(0, 2))):
+        begin = data.draw(st.integers(0, len(text)))
+        text = text[:begin] + data.draw(st.sampled_from(["", "0", "1", '"', ", ", "é"])) + text[begin + 1 :]
+    path = tmp_path_factory.getbasetemp() / "open.json"
+    path.write_text(text, "utf-8", newline="\n")
+    with ExitStack() as files:
+        try:
+            read = load(path, files=files)
+        except ConfigurationError:
+            with pytest.raises(ConfigurationError):
+                from_json(text)
+            return
+        whole = from_json(text)
+        assert read == whole
+        assert (read.total, read.models) == (whole.total, whole.models)
+        assert [each.nodeid for each in read.costliest] == [each.nodeid for each in whole.costliest]
+        assert to_json(read) == to_json(whole)
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ('"cost_usd": "0.00015"', '"cost_usd": "0.000150"'),
+        ('"/v1/chat/completions"', '"/v1/chat/completions\\u0041"'),
+        ('"/v1/chat/completions"', '"/v1/chät/completions"'),
+        ('"chatcmpl-1"', '"\x7f"'),
+    ],
+)
+def test_what_the_writer_would_write_otherwise_is_not_copied(path, files, written, instead):
+    path.write_text(to_json(run_of(MINI)).replace(written, instead), "utf-8")
+    read = load(path, files=files)
+    assert to_json(read) == to_json(load(path))
+    assert to_json(read) != path.read_text("utf-8")
+
+
+def test_behind_a_name_of_any_letters_the_line_is_found_again(path, files):
+    path.write_text(to_json(run_of(MINI)).replace("test_0", "tést_\U0001f600"), "utf-8")
+    (record,) = load(path, files=files).tests
+    assert isinstance(record.calls, WrittenCall)
+    assert record.calls == (MINI,)
+
+
+def test_a_test_that_is_judged_anew_is_written_so_and_its_call_is_copied(path, files):
+    path.write_text(to_json(run_of(MINI)))
+    read = load(path, files=files)
+    (record,) = read.tests
+    judged = replace(
+        record,
+        verdict="over",
+        violations=(Violation(limit="max_tokens", allowed=5, used=1050),),
+        baseline=BaselineResult(status="over", tokens=4, cost=Decimal("0.1"), models={"gpt-4o": ModelTokens(1, 2)}),
+    )
+    written = to_json(replace(read, tests=(judged,)))
+    assert written == to_json(replace(read, tests=(replace(judged, calls=(MINI,)),)))
+    assert written != to_json(read)
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ('"usage": {"requests": 1, "input_tokens": 1000', '"usage": {"requests": 1, "input_tokens": 1001'),
+        ('"input_tokens": 1000', '"input_tokens": 1001'),
+        ('"total_tokens": 1050', '"total_tokens": 1051'),
+        ('"spent_usd": "0"', '"spent_usd": "0.00015"'),
+        ('"replayed": true', '"replayed": false'),
+        ('"estimated_requests": 0', '"estimated_requests": 1'),
+        ('"source": "response"', '"source": "estimate"'),
+        ('"system": 600, "user": 400', '"user": 600, "user": 400'),
+        ('"unmeasured_requests": 0', '"unmeasured_requests": 1'),
+        ('"unpriced_models": []', '"unpriced_models": ["gpt-4o-mini"]'),
+        ('"cache_hits": 0', '"cache_hits": 1'),
+    ],
+)
+def test_a_line_that_contradicts_itself_is_refused(path, files, written, instead):
+    """In the test's line alone, or wherever else the same is said of the run, which has no other test."""
+    lines = to_json(run_of(MINI)).splitlines(keepends=True)
+    (place,) = (number for number, line in enumerate(lines) if "test_0" in line)
+    assert written in lines[place]
+    lines[place] = lines[place].replace(written, instead)
+    path.write_text("".join(lines))
+    with pytest.raises(ConfigurationError, match=r"contradicts itself|twice"):
+        load(path, files=files)
+
+
+def test_an_entry_that_is_the_call_itself_is_in_memory_once(path, files):
+    result = BaselineResult(status="within", tokens=1050, cost=Decimal("0.00015"), models=ENTRY)
+    path.write_text(to_json(run_of(MINI, baseline=result)))
+    entry = dict(ENTRY)
+    (record,) = load(path, Baseline(tests={"test_0": entry}), files=files).tests
+    assert record.baseline.models is entry
+    assert record.calls.tokens is entry["gpt-4o-mini"]
+    other = {"gpt-4o-mini": ModelTokens(requests=1, input=7)}
+    (record,) = load(path, Baseline(tests={"test_0": other}), files=files).tests
+    assert (record.baseline.models, record.models) == (ENTRY, ENTRY)
+
+
+def test_the_figures_take_less_memory_than_the_calls(path, files):
+    path.write_text(to_json(run_of(*[replace(MINI, request_id=f"chatcmpl-{n}") for n in range(1000)])))
+    tracemalloc.start()
+    try:
+        sizes = []
+        for kept in (None, files, None, files):  # what is there once for all is made in the first rounds
+            before = tracemalloc.get_traced_memory()[0]
+            summary = load(path, files=kept)
+            sizes.append(tracemalloc.get_traced_memory()[0] - before)
+            assert len(summary.tests) == 1000
+            del summary
+    finally:
+        tracemalloc.stop()
+    assert sizes[3] < 0.7 * sizes[2]
+
+
+def test_a_report_that_changes_in_its_place_is_refused(path, files):
+    path.write_text(to_json(run_of(MINI)))
+    read = load(path, files=files)
+    with path.open("r+b") as file:
+        file.write(path.read_bytes().replace(b"chatcmpl-1", b"chatcmpl-2"))
+    with pytest.raises(ConfigurationError) as caught:
+        to_json(read)
+    assert str(caught.value) == f"report {path}: has changed while it was read"
+    with pytest.raises(ConfigurationError, match="has changed"):
+        list(read.tests[0].calls)
+    path.write_text("")
+    with pytest.raises(ConfigurationError, match="has changed"):
+        to_json(read)
+
+
+def test_a_report_that_is_replaced_is_read_on(path, files, tmp_path):
+    text = to_json(run_of(MINI))
+    path.write_text(text)
+    read = load(path, files=files)
+    (tmp_path / "new").write_text("")
+    (tmp_path / "new").replace(path)
+    assert to_json(read) == text
+
+
+@pytest.fixture
+def shards(tmp_path):
+    paths = []
+    for number in range(3):
+        run = run_of(*[replace(MINI, request_id=f"chatcmpl-{number}")] * 2)
+        tests = tuple(replace(each, nodeid=f"{each.nodeid}_{number}") for each in run.tests)
+        paths.append(tmp_path / f"shard-{number}.json")
+        paths[-1].write_text(to_json(replace(run, tests=tests)))
+    return list(map(str, paths))
+
+
+def combined(shards, tmp_path, *more):
+    out = tmp_path / "combined.json"
+    assert cli.main(["combine", *shards, "-o", str(out), *more]) == 0
+    return out.read_text()
+
+
+def test_whether_reports_stay_open_makes_no_difference(shards, tmp_path, monkeypatch):
+    expected = combined(shards, tmp_path)
+    assert [each["calls"][0]["request_id"] for each in json.loads(expected)["tests"]] == [
+        f"chatcmpl-{number}" for _ in range(2) for number in range(3)
+    ]
+    for most in (0, 1):
+        monkeypatch.setattr(commands, "MOST_OPEN", most)
+        assert combined(shards, tmp_path) == expected
+    assert combined(shards, tmp_path, "--html", str(tmp_path / "page.html")) == expected
+
+
+@pytest.mark.parametrize("option", ["-o", "--markdown"])
+def test_a_shard_may_be_replaced_by_what_is_made(shards, tmp_path, option):
+    expected = combined(shards, tmp_path)
+    link = tmp_path / "link.json"
+    link.symlink_to(shards[1])
+    words = {"-o": ["-o", str(link)], "--markdown": ["--markdown", str(link), "-o", str(tmp_path / "o.json")]}[option]
+    assert cli.main(["combine", *shards, *words]) == 0
+    made = tmp_path / ("shard-1.json" if option == "-o" else "o.json")
+    assert made.read_text() == expected
+
+
+def test_nothing_is_written_of_a_shard_that_changes_meanwhile(shards, tmp_path, monkeypatch, capsys):
+    read = commands.load
+
+    def load_and_change(path, *more, **options):
+        summary = read(path, *more, **options)
+        path.write_text(path.read_text().replace("chatcmpl-", "chatcmpl_"))
+        return summary
+
+    monkeypatch.setattr(commands, "load", load_and_change)
+    out, page = tmp_path / "combined.json", tmp_path / "page.md"
+    out.write_text("as it was")
+    assert cli.main(["combine", *shards, "-o", str(out), "--markdown", str(page)]) == 4
+    assert "has changed while it was read" in capsys.readouterr().err
+    assert (out.read_text(), page.exists()) == ("as it was", False)
