@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.collector import Collector
     from pytest_tokenbudget.extent import Extent
     from pytest_tokenbudget.gate import Gate
+    from pytest_tokenbudget.handover import Post
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
     from pytest_tokenbudget.spending import Account
@@ -142,15 +143,20 @@ class Activation:
                 f"token budget: there is no place for the account that --token-max-spend needs: {error}"
             ) from None
 
+    @cached_property
+    def _post(self) -> Post:
+        from pytest_tokenbudget.handover import Post  # noqa: PLC0415 - not on the start-up path
+
+        return Post(to_controller=hasattr(self._config, "workerinput"))
+
     def _open_gate(self) -> None:
         if self._gate is None:
             from pytest_tokenbudget.gate import Gate  # noqa: PLC0415 - not on the start-up path
 
             settings = self._read_settings()
-            self._gate = Gate(settings, self._book, self._baseline, self._account)
-            worker = hasattr(self._config, "workerinput")
-            self._gate.open(self._config.pluginmanager, runs_tests=not self._is_controller(), far=worker)
-            if worker:
+            self._gate = Gate(settings, self._book, self._baseline, self._account, self._post)
+            self._gate.open(self._config.pluginmanager, runs_tests=not self._is_controller())
+            if hasattr(self._config, "workerinput"):
                 from pytest_tokenbudget.extent import Extent  # noqa: PLC0415 - not on the start-up path
 
                 self._extent = Extent()
@@ -161,6 +167,6 @@ class Activation:
             from pytest_tokenbudget.collector import Collector  # noqa: PLC0415 - not on the start-up path
 
             settings = self._read_settings()
-            self._collector = Collector(self._config, settings, self._book, self._baseline)
+            self._collector = Collector(self._config, settings, self._book, self._baseline, self._post)
             self._collector.start()
             self._config.pluginmanager.register(self._collector, "pytest_tokenbudget_collector")

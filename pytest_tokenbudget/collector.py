@@ -16,7 +16,7 @@ from pytest_tokenbudget.delivery import Delivery
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.extent import DESELECTED, Extent
 from pytest_tokenbudget.files import shown_from
-from pytest_tokenbudget.handover import LATE, LEFTOVER, handed_over
+from pytest_tokenbudget.handover import LATE, LEFTOVER
 from pytest_tokenbudget.late import spool_path, unspool
 from pytest_tokenbudget.outcomes import Outcomes
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.budget import Violation
+    from pytest_tokenbudget.handover import Post
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.record import Outcome
     from pytest_tokenbudget.settings import Settings
@@ -45,7 +46,9 @@ _NO_RUN = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow",
 class Collector:
     """The hooks of the process that reports: the only one, or xdist's controller."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, book: PriceBook, baseline: Baseline | None) -> None:
+    def __init__(
+        self, config: pytest.Config, settings: Settings, book: PriceBook, baseline: Baseline | None, post: Post
+    ) -> None:
         self.config = config
         self.settings = settings
         self.book = book
@@ -53,6 +56,7 @@ class Collector:
         self.extent = Extent()
         self._baseline = RunBaseline(config, settings, baseline, self.extent)
         self.delivery = Delivery(config, settings.reports, book)
+        self._post = post
         self._runs = not any(getattr(config.option, name, None) for name in _NO_RUN)
         self._records: dict[str, UsageRecord] = {}
         self._shared: list[SharedRecord] = []
@@ -105,14 +109,14 @@ class Collector:
             from pytest_tokenbudget.html_columns import HtmlColumns, fits  # noqa: PLC0415 - only where there is a page
 
             if fits():
-                manager.register(HtmlColumns(), "pytest_tokenbudget_html_columns")
+                manager.register(HtmlColumns(self._post), "pytest_tokenbudget_html_columns")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's record off its teardown report."""
         self._outcomes.note(report)
         if report.when != "teardown" or hasattr(report, "context"):
             return
-        record, shared, late = handed_over(report)
+        record, shared, late = self._post.receive(report)
         outcome = self._outcomes.take(report.nodeid)
         if record is None:
             self._seen[report.nodeid] = outcome

@@ -72,12 +72,6 @@ class Delivery:
     def deliver(self, summary: Summary) -> list[str]:
         """Write every report but the terminal's own; returns what can't be written."""
         faults = self.deliver_again(summary)
-        if (page := self._job_page()) is not None:
-            try:
-                with page.open("ab") as file:
-                    file.write(self._render("markdown", summary).encode("utf-8", "replace"))
-            except OSError as error:
-                faults.append(_page_fault(error))
         for report in self._reports:
             if report.dest == "-":
                 try:
@@ -88,8 +82,17 @@ class Delivery:
         return faults
 
     def deliver_again(self, summary: Summary) -> list[str]:
-        """Write the reports that are files; returns what can't be written."""
+        """Write the reports that last, in place of those before; returns what can't be written.
+
+        A job's page keeps the report before it, and gets another one: it is only added to.
+        """
         faults = []
+        if (page := self._job_page()) is not None:
+            try:
+                with page.open("ab") as file:
+                    file.write(self._render("markdown", summary).encode("utf-8", "replace"))
+            except OSError as error:
+                faults.append(_page_fault(error))
         for report in self._files():
             try:
                 write_atomically(self._path(report), self._encoded(report.kind, summary))

@@ -88,37 +88,29 @@ def check_regular(path: Path | str) -> None:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except FileNotFoundError:
         return
-    _check_mode(mode, path)
+    if stat.S_ISDIR(mode):
+        raise _error(errno.EISDIR, path)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
 
 
 def contents_of(path: Path | str, most: int) -> bytes:
-    """What a file holds, up to so many bytes. Made for small ones, of which many are read.
+    """What a file holds, up to so many bytes: for small files, of which many are read.
 
     Raises:
         OSError: it can't be read, or is no file; see ``check_regular``.
     """
-    # Without waiting for a pipe's other end; what it is, is known once it is open.
-    descriptor = os.open(path, os.O_RDONLY | _AT_ONCE)
+    check_regular(path)
+    descriptor = os.open(path, os.O_RDONLY | _BINARY)
     try:
-        status = os.fstat(descriptor)
-        _check_mode(status.st_mode, path)
-        wanted = min(status.st_size + 1, most)
+        # Room for the largest file, which it would be read into, is dearer than to ask for its size.
+        wanted = min(os.fstat(descriptor).st_size + 1, most)
         data = os.read(descriptor, wanted)
         while len(data) < wanted and (more := os.read(descriptor, wanted - len(data))):
             data += more
         return data
     finally:
         os.close(descriptor)
-
-
-_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
-
-
-def _check_mode(mode: int, path: Path | str) -> None:
-    if stat.S_ISDIR(mode):
-        raise _error(errno.EISDIR, path)
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pytest_tokenbudget.capture import attach
 from pytest_tokenbudget.capture.ward import await_left_behind
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.frozen import remade
-from pytest_tokenbudget.handover import FIGURES_ATTRIBUTE, Handover, hand_over
+from pytest_tokenbudget.handover import FIGURES_ATTRIBUTE, Handover
 from pytest_tokenbudget.judgement import Judge
 from pytest_tokenbudget.late import PATIENCE_SECONDS, LateAttempts
 from pytest_tokenbudget.ledger import Billing, Frame, Ledger, pop_frame, push_frame
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from pytest_tokenbudget.baseline import Baseline
+    from pytest_tokenbudget.handover import Post
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.settings import Settings
     from pytest_tokenbudget.spending import Account
@@ -58,7 +59,7 @@ class Gate:
     """The hooks of one session in a process that runs tests."""
 
     def __init__(
-        self, settings: Settings, book: PriceBook, baseline: Baseline | None, account: Account | None
+        self, settings: Settings, book: PriceBook, baseline: Baseline | None, account: Account | None, post: Post
     ) -> None:
         self.settings = settings
         self.book = book
@@ -70,20 +71,18 @@ class Gate:
         self._shared = SharedFixtures(settings, book, self.frame, self._playbacks, self.late, self._attach)
         self._inside: dict[pytest.Item, RunningTest] = {}
         self._finished: dict[str, UsageRecord] = {}
-        self._far = False
+        self._post = post
         self._attached = False
 
     # -- the session
 
-    def open(self, manager: pytest.PytestPluginManager, *, runs_tests: bool = True, far: bool = False) -> None:
+    def open(self, manager: pytest.PytestPluginManager, *, runs_tests: bool = True) -> None:
         """Let calls of this process come here.
 
         Args:
             manager: where the hooks are registered.
             runs_tests: whether it runs tests; xdist's controller does not, and only its own calls are seen.
-            far: whether another process reports.
         """
-        self._far = far
         if runs_tests:
             manager.register(self, "pytest_tokenbudget_gate")
             manager.register(self._shared, "pytest_tokenbudget_shared")
@@ -217,13 +216,15 @@ class Gate:
             running.failed = False  # an expected failure: what it recorded is good
         if running is not None and self.settings.names_tests and _ends_test(report):
             setattr(report, FIGURES_ATTRIBUTE, running.brief_figures)
-        if call.when == "teardown" and running is not None and running.record is not None:
-            self._finished[item.nodeid] = running.record
+        if call.when == "teardown" and running is not None:
+            if running.record is not None:
+                self._finished[item.nodeid] = running.record
+            del item.stash[RUNNING]  # with its prompts: pytest keeps every test to the end of the run
         return report
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Put the record on the last report, which crosses to the process that reports.
+        """Hand the record over with the last report, which crosses to the process that reports.
 
         Not when that report is made: pytest-rerunfailures makes some that are never told of.
         """
@@ -233,7 +234,7 @@ class Gate:
         if report.when == "teardown":
             record, shared = self._finished.pop(report.nodeid, None), self._shared.drain()
             self._shared.note_misses()
-            hand_over(report, Handover(record, shared, self.late.take()), far=self._far)
+            self._post.send(report, Handover(record, shared, self.late.take()))
 
     def take_late(self) -> list[Note]:
         """What replayed tests tried after their end since this was last asked; waits for what is about to try."""
@@ -397,7 +398,7 @@ class Gate:
             )
             running.record = remade(
                 record,
-                calls=tuple([remade(call, prompt=None) for call in calls]),  # they are large, and not told
+                calls=tuple([remade(call, prompt=None) for call in calls]),  # nobody asks for them any more
                 late_calls=len(late),
                 cache_hits=running.ledger.cache_hits,
                 cassettes=cassettes,

@@ -1,14 +1,14 @@
-"""What the last report of a test carries from whoever ran the test to whoever reports.
+"""What is handed over, with the last report of a test, from whoever ran the test to whoever reports.
 
-Within one process these are the values themselves. From a worker of xdist it is plain data, since execnet takes
-nothing else.
+Within one process it goes beside the report: other plugins write reports to JSON. From a worker of xdist the report
+carries it, as plain data, since execnet takes nothing else.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_tokenbudget.record import SharedRecord, UsageRecord, is_plain
+from pytest_tokenbudget.record import SharedRecord, UsageRecord, survives_as_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,42 +43,56 @@ class Handover(NamedTuple):
     late: Sequence[Note] = ()
 
 
-def hand_over(report: pytest.TestReport, handover: Handover, *, far: bool) -> None:
-    """Put it on the report.
+class Post:
+    """The way from who runs the tests to who reports.
 
     Args:
-        report: of the test's teardown.
-        handover: what it carries; nothing is put on a report that has nothing to carry.
-        far: whether the report goes to another process.
+        to_controller: whether this is a worker of xdist, whose controller reports.
     """
-    record, shared, late = handover
-    if record is None and not shared and not late:
-        return
-    if far:
-        plain = None if record is None else record.to_dict()
-        setattr(report, _ATTRIBUTE, {"record": plain, "shared": [each.to_dict() for each in shared], "late": late})
-    else:
-        arrived = None if record is None else as_arrived(record)
-        others = [SharedRecord.from_dict(each.to_dict()) for each in shared]
-        setattr(report, _ATTRIBUTE, Handover(arrived, others, late))
+
+    def __init__(self, *, to_controller: bool) -> None:
+        self._to_controller = to_controller
+        self._last: tuple[pytest.TestReport, Handover] | None = None
+
+    def send(self, report: pytest.TestReport, handover: Handover) -> None:
+        """Hand something over with the report of a test's teardown, if there is anything."""
+        record, shared, late = handover
+        if record is None and not shared and not late:
+            return
+        if self._to_controller:
+            plain = None if record is None else record.to_dict()
+            carried = {"record": plain, "shared": [each.to_dict() for each in shared], "late": late}
+            setattr(report, _ATTRIBUTE, carried)
+        else:
+            arrived = None if record is None else as_arrived(record)
+            others = [SharedRecord.from_dict(each.to_dict()) for each in shared]
+            self._last = report, Handover(arrived, others, late)
+
+    def receive(self, report: pytest.TestReport) -> Handover:
+        """What was handed over with the report, if anything; several may ask."""
+        if self._last is None or self._last[0] is not report:
+            carried = getattr(report, _ATTRIBUTE, None)
+            if not isinstance(carried, dict):
+                return _NOTHING
+            self._last = report, _read(carried)
+        return self._last[1]
 
 
-def handed_over(report: pytest.TestReport) -> Handover:
-    """What the report carries, if anything."""
-    carried: Handover | dict[str, Any] = getattr(report, _ATTRIBUTE, _NOTHING)
-    if isinstance(carried, Handover):
-        return carried
+def as_arrived(record: UsageRecord) -> UsageRecord:
+    """A record as another process would get it: without its prompts, and with texts that any process takes.
+
+    Where that changes nothing, it is the record itself, which still knows where its limits were set.
+    """
+    return record if survives_as_it_is(record) else UsageRecord.from_dict(record.to_dict())
+
+
+def _read(carried: dict[str, Any]) -> Handover:
     record = carried["record"]
     return Handover(
         None if record is None else UsageRecord.from_dict(record),
         [SharedRecord.from_dict(each) for each in carried["shared"]],
         carried["late"],
     )
-
-
-def as_arrived(record: UsageRecord) -> UsageRecord:
-    """A record as it is when it has been plain data: without its prompts, and with texts that any process takes."""
-    return record if is_plain(record) else UsageRecord.from_dict(record.to_dict())
 
 
 _NOTHING = Handover()

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_tokenbudget.handover import handed_over
 from pytest_tokenbudget.report.html_cells import HEADER, NO_CELLS, html_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pytest_tokenbudget.handover import Post
 
 PLACE = 3
 """Behind pytest-html's own result, test and duration."""
@@ -33,7 +34,8 @@ def fits() -> bool:
 class HtmlColumns:
     """pytest-html's hooks, in the process that reports."""
 
-    def __init__(self) -> None:
+    def __init__(self, post: Post) -> None:
+        self._post = post
         self._cells: Sequence[str] = NO_CELLS
         self._page: Any = None
         self._used = False
@@ -41,7 +43,7 @@ class HtmlColumns:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the figures off a test's last report, on which pytest-html makes all of its rows."""
         if report.when == "teardown":
-            record = handed_over(report).record
+            record = self._post.receive(report).record
             self._cells = NO_CELLS if record is None else html_cells(record)
             self._used = self._used or self._cells is not NO_CELLS
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 import time
 from collections import Counter
 from contextlib import contextmanager, nullcontext
@@ -22,7 +21,7 @@ from pytest_tokenbudget.capture.layout import (
     unique_name,
 )
 from pytest_tokenbudget.capture.offline import tiktoken_offline
-from pytest_tokenbudget.capture.playback import Playback, insert
+from pytest_tokenbudget.capture.playback import Playback, insert, record_command
 from pytest_tokenbudget.environment import recorded_environment, replayed_environment
 from pytest_tokenbudget.errors import CassetteError, ConfigurationError
 from pytest_tokenbudget.fixture import wants_usage
@@ -264,7 +263,7 @@ def describe_age(playback: Playback, *, subject: str, nodeid: str, max_age: time
     return describe_played(
         playback.played_headers(),
         subject=subject,
-        command=_rerecord(nodeid),
+        command=record_command(nodeid, "rewrite"),
         since=playback.since,
         max_age=max_age,
     )
@@ -272,14 +271,11 @@ def describe_age(playback: Playback, *, subject: str, nodeid: str, max_age: time
 
 def describe_unplayed(playback: Playback, unplayed: Sequence[str], nodeid: str) -> str:
     """One line for the recordings that a test did not ask for."""
+    command = record_command(nodeid, "rewrite")
     return (
         f"{nodeid} did not ask for {len(unplayed)} recording(s) of {playback.path.name}: {'; '.join(unplayed)}; "
-        f"record it again with: {_rerecord(nodeid)}"
+        f"record it again with: {command}"
     )
-
-
-def _rerecord(nodeid: str) -> str:
-    return f"pytest {shlex.quote(nodeid)} --token-record=rewrite"
 
 
 def describe_refusals(ledger: Ledger) -> list[str]:

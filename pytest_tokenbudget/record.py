@@ -23,7 +23,8 @@ Outcome = Literal["passed", "failed", "error", "skipped", "xfailed", "xpassed"]
 BaselineStatus = Literal["new", "within", "over", "improved"]
 
 ESTIMATED = "estimated from the nearest recording"
-"""Says of a request, in a record's ``drift``, that it was answered all the same."""
+RERECORD = "; re-record with: "
+"""What a line of a record's ``drift`` says of a request that was answered all the same, and before its command."""
 
 
 @quickly_made
@@ -251,9 +252,13 @@ class UsageRecord:
         return self if outcome == self.outcome else remade(self, outcome=outcome)
 
 
-def is_plain(record: UsageRecord) -> bool:
-    """Whether a record is the same when it was plain data, but for the origins of its limits."""
-    if record.violations or record.baseline is not None or any(getattr(record, name) for name in _TEXTS[:-1]):
+def survives_as_it_is(record: UsageRecord) -> bool:
+    """Whether ``to_dict`` and ``from_dict`` give the same record again, but for the origins of its limits.
+
+    Quick to answer, and ``False`` too for a few that they would give again: such as have more to tell.
+    """
+    notes = (record.incidents, record.drift, record.blocked, record.unplayed, record.unfit)
+    if record.violations or record.baseline is not None or any(notes):
         return False
     texts: list[str | None] = [record.nodeid, *record.cassettes]
     for call in record.calls:

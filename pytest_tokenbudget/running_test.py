@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.budget import REFUSED, UNANSWERED
 from pytest_tokenbudget.frozen import remade
 from pytest_tokenbudget.record import UsageRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import pytest
 
     from pytest_tokenbudget.capture.playback import Playback
@@ -103,20 +106,31 @@ def plays_at_its_end(item: pytest.Item) -> bool:
 
     Not of a test that is expected to fail: what fails it in its teardown would be an error, and no expected failure.
     """
-    fixtures = getattr(getattr(item, "_request", None), "_fixture_defs", {})
-    return any(
-        fixture.scope == "function" and _acts_at_its_end(fixture.func, str(item.config.rootpath))
-        for fixture in fixtures.values()
-    ) and not any(item.iter_markers("xfail"))
+    definitions = getattr(getattr(item, "_request", None), "_fixture_defs", {}).values()
+    fixtures = [each for each in definitions if each.scope == "function"]
+    yields = any(_generates(each.func) and _is_own(each.func, item) for each in fixtures)
+    return (yields or any(_is_own(each, item) for each in _finalizers(item, fixtures))) and not any(
+        item.iter_markers("xfail")
+    )
 
 
-def _acts_at_its_end(function: object, root: str) -> bool:
-    """Whether a fixture's function has code for its end, and is the suite's own and not a plugin's."""
-    code = getattr(function, "__code__", None)
-    generates = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-    if not generates and "addfinalizer" not in getattr(code, "co_names", ()):
-        return False
-    file = getattr(code, "co_filename", "")
-    own = file.startswith(root) and "site-packages" not in file
+def _finalizers(item: pytest.Item, fixtures: Iterable[pytest.FixtureDef[Any]]) -> Iterator[object]:
+    """What is to be called at the end of a test and of its fixtures; pytest has no public way to ask."""
+    for fixture in fixtures:
+        yield from getattr(fixture, "_finalizers", ())
+    finalizers, _ = getattr(getattr(item.session, "_setupstate", None), "stack", {}).get(item, ((), None))
+    yield from finalizers
+
+
+def _generates(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _is_own(function: object, item: pytest.Item) -> bool:
+    """Whether a function is the suite's own, and not pytest's or a plugin's."""
+    while isinstance(function, partial):
+        function = function.func
+    file = getattr(getattr(function, "__code__", None), "co_filename", "")
+    own = file.startswith(str(item.config.rootpath)) and "site-packages" not in file
     # Those of unittest and xunit are pytest's, and call methods of the suite's.
     return own or getattr(function, "__name__", "").startswith(("xunit_", "unittest_"))

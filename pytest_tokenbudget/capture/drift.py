@@ -5,7 +5,6 @@ Needed only where no recording answers a request.
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,11 +13,12 @@ from weakref import WeakKeyDictionary
 
 from pytest_tokenbudget.capture import wire
 from pytest_tokenbudget.capture.estimate import count_prompt
+from pytest_tokenbudget.capture.playback import record_command
 from pytest_tokenbudget.capture.request_index import body_bytes
 from pytest_tokenbudget.capture.scrub import scrub_path
 from pytest_tokenbudget.capture.wire.exchange import Exchange
 from pytest_tokenbudget.files import shown_from
-from pytest_tokenbudget.record import ESTIMATED
+from pytest_tokenbudget.record import ESTIMATED, RERECORD
 from pytest_tokenbudget.usage import ModelCall, Usage
 
 if TYPE_CHECKING:
@@ -52,24 +52,25 @@ def describe_misses(
         book: the prices, for what the change costs.
         rootdir: paths are shown from here.
     """
-    command = f"pytest {shlex.quote(nodeid)} --token-record=" if nodeid else "pytest --token-record="
+    rewrite = record_command(nodeid, "rewrite")
     path = shown_from(rootdir, playback.path)
     lines: dict[str, None] = {}
     for miss in misses:
         where = scrub_path(miss.url)
         if miss.reason == "missing":
             subject = nodeid or playback.path.stem
-            line = f"{subject} has no recording: {path} does not exist; record it with: {command}once"
+            line = (
+                f"{subject} has no recording: {path} does not exist; record it with: {record_command(nodeid, 'once')}"
+            )
         elif miss.reason == "played":
             line = (
-                f"request {miss.number} to {where}: each recording of it in {path} has been played; "
-                f"re-record with: {command}rewrite"
+                f"request {miss.number} to {where}: each recording of it in {path} has been played{RERECORD}{rewrite}"
             )
         else:
             change = _change(playback, miss, book)
             if miss.reason == "estimated":
                 change += f"; {ESTIMATED}"
-            line = f"request {miss.number} to {where}: {change}; re-record with: {command}rewrite"
+            line = f"request {miss.number} to {where}: {change}{RERECORD}{rewrite}"
         # A client that retries asks the same again.
         lines.setdefault(line)
     return list(lines)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from urllib.parse import ParseResult
 
 
+_PARTS = {"method", "uri", "body", "headers"}
+
+
 class PlainRequest(Request):  # type: ignore[misc]
     """A request whose body is no iterator and no file.
 
@@ -50,14 +53,22 @@ def recorded_request(recorded: Any) -> Request:
     Raises:
         Exception: vcrpy can't make one of it.
     """
-    if isinstance(recorded, dict):
-        uri, body, headers = map(recorded.get, ("uri", "body", "headers"))
-        # What is odd, vcrpy refuses, or makes sense of.
-        if (
-            isinstance(uri, str)
-            and isinstance(body, str | bytes | None)
-            and isinstance(headers, dict)
-            and all(headers.values())
-        ):
-            return PlainRequest(**recorded)
-    return Request._from_dict(recorded)  # noqa: SLF001 - vcrpy's own way back
+    if _is_plain(recorded):
+        return PlainRequest(**recorded)
+    return Request._from_dict(recorded)  # noqa: SLF001 - vcrpy's own way back, which refuses or mends what is odd
+
+
+def _is_plain(recorded: Any) -> bool:
+    """Whether vcrpy would take a request, and find each part of it, when it looks."""
+    if not isinstance(recorded, dict) or recorded.keys() != _PARTS:
+        return False
+    uri, body, headers = recorded["uri"], recorded["body"], recorded["headers"]
+    return (
+        isinstance(uri, str)
+        and uri.isascii()
+        and "[" not in uri  # where an address of six parts would stand
+        and "]" not in uri
+        and isinstance(body, str | bytes | None)
+        and isinstance(headers, dict)
+        and all(headers.values())
+    )

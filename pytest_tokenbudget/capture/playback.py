@@ -7,6 +7,7 @@ While a playback is active, clients ask it at the edge of the network: see ``tra
 from __future__ import annotations
 
 import math
+import shlex
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -173,6 +174,11 @@ class Playback:
     def played_headers(self) -> list[Any]:
         """The headers of each recorded answer that was played; none of what was recorded in this run."""
         return [] if self._cassette is None else self._cassette.played_headers()
+
+
+def record_command(nodeid: str, mode: str) -> str:
+    """The command that records a test, or without one the suite, in a mode, ready for a shell."""
+    return f"pytest {shlex.quote(nodeid)} --token-record={mode}" if nodeid else f"pytest --token-record={mode}"
 
 
 _active: list[Playback] = []

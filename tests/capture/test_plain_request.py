@@ -53,6 +53,10 @@ def test_it_can_be_changed():
         {"uri": 7},
         {"body": 7},
         {"more": 1},
+        {"uri": "https://[api.openai.com/v1"},
+        {"uri": "https://[abc]/"},
+        {"uri": "http://\u2100.com/"},
+        {"uri": "https://user:secret@[::1]/"},
         None,
     ],
 )

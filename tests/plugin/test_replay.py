@@ -538,7 +538,9 @@ def test_what_was_not_played_is_listed_or_fails(pytester, client, run, document,
 
 
 @plain
-@pytest.mark.parametrize("way", ["yield", "request.addfinalizer(end)"])
+@pytest.mark.parametrize(
+    "way", ["yield", "request.addfinalizer(end)", "closes(request)", "(lambda: request.addfinalizer(partial(end)))()"]
+)
 def test_what_a_fixture_plays_at_its_end_is_played(  # noqa: PLR0917 - fixtures and parameters
     pytester, client, run, document, monkeypatch, way
 ):
@@ -547,6 +549,11 @@ def test_what_a_fixture_plays_at_its_end_is_played(  # noqa: PLR0917 - fixtures 
         import os
         import pytest
         from client import ask
+
+        from functools import partial
+
+        def closes(request):
+            request.addfinalizer(lambda: end())
 
         def end():
             ask("end")
