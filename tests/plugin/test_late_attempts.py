@@ -170,7 +170,9 @@ AT_EXIT = {
 
 
 @pytest.mark.parametrize("way", AT_EXIT)
-def test_an_attempt_while_the_process_exits_fails_the_run(pytester, run_alone, way):
+def test_an_attempt_while_the_process_exits_fails_the_run(pytester, run_alone, monkeypatch, way):
+    page = pytester.path / "page.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
     pytester.makepyfile(
         test_it=LATER
         + f"""
@@ -210,7 +212,10 @@ def test_innocent(usage): pass
     assert note["nodeid"] == "test_it.py::test_leaves"
     assert "tried to reach 192.0.2.1:1 after it had ended" in note["message"]
     assert note["message"] in result.stdout.str() + result.stderr.str()
-    assert "192.0.2.1:1" in (pytester.path / "token-report.md").read_text("utf-8")
+    markdown = (pytester.path / "token-report.md").read_text("utf-8")
+    assert "192.0.2.1:1" in markdown
+    # The job's page is only added to: what it said before was not all.
+    assert page.read_text("utf-8").endswith(markdown)
     assert (pytester.path / "others").exists()
 
 

@@ -364,3 +364,31 @@ def test_a_failing_set_up_still_says_what_it_used(told, pytester, run_live, repo
     run_live().assert_outcomes(passed=1, errors=2)
     assert (reported()["test_it"]["outcome"], reported()["test_it"]["usage"]["input_tokens"]) == ("error", 7)
     assert (reported()["test_late"]["outcome"], reported()["test_late"]["verdict"]) == ("error", "within")
+
+
+def test_prompts_are_gone_when_their_test_is(told, pytester, run_live):
+    pytester.makeconftest(
+        """
+        import gc, os
+        from pathlib import Path
+
+        def pytest_sessionfinish():
+            from pytest_tokenbudget.usage import Prompt
+            gc.collect()
+            left = sum(isinstance(each, Prompt) for each in gc.get_objects())
+            Path(f"left-{os.getpid()}").write_text(str(left))
+        """
+    )
+    pytester.makepyfile(
+        """
+        import model, pytest
+        @pytest.mark.parametrize("number", range(9))
+        def test_it(number, usage):
+            model.ask(5, 1, say="long " * 1000)
+            assert usage.calls[0].prompt is not None
+        """
+    )
+    run_live("--token-report=json").assert_outcomes(passed=9)
+    left = [int(file.read_text()) for file in pytester.path.glob("left-*")]
+    assert left
+    assert set(left) == {0}
