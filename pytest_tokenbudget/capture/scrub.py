@@ -79,18 +79,28 @@ def scrub_url(url: str, *, note: Note | None = None) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:  # no URL at all, in a file that was written by hand
+        if found := _USER.match(url):
+            _note_user(found[2], note)
+            url = found[1] + url[found.end() :]
         return redact(url, note=note)
     changed = parts
     if "@" in parts.netloc:
         user, _, host = parts.netloc.rpartition("@")
-        if note is not None:
-            note("password in a URL", unquote_plus(user.partition(":")[2] or user))
+        _note_user(user, note)
         changed = changed._replace(netloc=host)
     if "=" in parts.query:
         changed = changed._replace(query="&".join(_scrub_pairs(parts.query, note)))
     if changed != parts:
         url = urlunsplit(changed)
     return redact(url, note=note)
+
+
+_USER = re.compile(r"([^:/?#]*://)([^/?#]*)@")
+
+
+def _note_user(user: str, note: Note | None) -> None:
+    if note is not None:
+        note("password in a URL", unquote_plus(user.partition(":")[2] or user))
 
 
 def scrub_body(body: Any, *, note: Note | None = None) -> Any:

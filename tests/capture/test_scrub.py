@@ -58,6 +58,9 @@ def test_secrets_leave_the_rest_of_the_url():
     assert scrub_url(f"https://host/x#access_token={'0a1b' * 8}&y=1") == "https://host/x#access_token=REDACTED&y=1"
     assert scrub_url("no URL [ at all") == "no URL [ at all"
     assert scrub_url("https://[broken/?key=1") == "https://[broken/?key=1"
+    found = []
+    assert scrub_url("https://user:hunter2@[broken/x", note=lambda *each: found.append(each)) == "https://[broken/x"
+    assert found == [("password in a URL", "hunter2")]
     assert scrub_url("https://host/a%20b?q=c%2Fd&e=") == "https://host/a%20b?q=c%2Fd&e="
 
 
