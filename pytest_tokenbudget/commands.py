@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 _STDOUT = "-"
 MOST_OPEN = 128
-"""Reports that ``combine`` keeps open, where some systems allow 256; of others it holds every call in memory."""
+"""Reports that ``combine`` keeps open at most; of others it holds every call in memory."""
 
 
 @contextmanager
@@ -117,8 +117,9 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
         if baseline is not None:
             gate = replace(gate, baseline=baselines.load(Path(baseline)))
         paths, said = _each_once(reports)
-        # A page shows every call: they are read at once.
-        kept = set(_lasting(paths, output, markdown)[:MOST_OPEN] if html is None else ())
+        # A page shows every call, and what goes to a pipe can't be taken back: then they are read at once.
+        at_once = html is not None or not _is_written_aside(output)
+        kept = set(() if at_once else _lasting(paths, output, markdown)[: _most_open()])
         loaded = [(str(path), load(path, gate.baseline, files=files if path in kept else None)) for path in paths]
         day = newest_prices(loaded)["date"]
         # Both sides of the baseline at the prices of the day that the reports name.
@@ -281,8 +282,26 @@ def _each_once(reports: Sequence[str]) -> tuple[list[Path], list[str]]:
     return list(paths.values()), sorted(said)
 
 
+def _is_written_aside(output: str | None) -> bool:
+    """Whether a file takes its place only when it is whole; what goes to standard output is made as a whole too."""
+    if output is None or output == _STDOUT:
+        return True
+    path = _resolved(output)
+    return path.is_file() or not path.exists()
+
+
+def _most_open() -> int:
+    """How many reports may stay open: half of the files that this process may have."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows, which allows more than enough
+    except ImportError:
+        return MOST_OPEN
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_OPEN if allowed == resource.RLIM_INFINITY else min(MOST_OPEN, allowed // 2)
+
+
 def _lasting(paths: Sequence[Path], *outputs: str | None) -> list[Path]:
-    """The reports that none of the outputs replaces."""
+    """The reports that none of the outputs replaces: Windows replaces no file that is open."""
     replaced = {_resolved(output) for output in outputs if output is not None}
     return [path for path in paths if _resolved(path) not in replaced]
 

@@ -206,7 +206,7 @@ class UsageRecord:
         """
         calls = self.calls
         if isinstance(calls, WrittenCall):
-            return {calls.model: calls.tokens}
+            return {} if self.late_calls else {calls.model: calls.tokens}
         models: dict[str, ModelTokens] = {}
         for call in calls[: len(calls) - self.late_calls] if self.late_calls else calls:
             if (used := call.tokens) is None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.record import BaselineResult, UsageRecord
     from pytest_tokenbudget.summary import PriceTable
 
+    Badness = tuple[bool, int, bool, bool, Decimal, int]
+
 _SEVERITY = {"over": 3, "unmeasured": 2, "within": 1, "none": 0}
 
 
@@ -153,20 +155,29 @@ def _each_once(records: Sequence[UsageRecord]) -> tuple[tuple[UsageRecord, ...],
     if all(map(ne, nodeids, islice(nodeids, 1, None))):
         return tuple(records), ()
     times = Counter(nodeids)
-    worst: dict[str, UsageRecord] = {}
+    worst: dict[str, tuple[Badness, UsageRecord]] = {}
     for record in records:
-        known = worst.get(record.nodeid)
-        if known is None or _badness(record) > _badness(known):
-            worst[record.nodeid] = record
+        badness, known = _badness(record), worst.get(record.nodeid)
+        if (
+            known is None
+            or badness > known[0]
+            # So that the order of the reports does not matter.
+            or (badness == known[0] and _text_of(record) > _text_of(known[1]))
+        ):
+            worst[record.nodeid] = badness, record
     notices = tuple(
         f"{nodeid} is in {count} reports: the worst of its results stands"
         for nodeid, count in sorted(times.items())
         if count > 1
     )
-    return tuple(worst.values()), notices
+    return tuple(record for _, record in worst.values()), notices
 
 
-def _badness(record: UsageRecord) -> tuple[bool, int, bool, bool, Decimal, int, str]:
+def _text_of(record: UsageRecord) -> str:
+    return json.dumps(record.to_dict(), sort_keys=True)
+
+
+def _badness(record: UsageRecord) -> Badness:
     tally = tally_of(record.figures, cache_hits=record.cache_hits)
     return (
         bool(faults_of(record)),
@@ -175,7 +186,6 @@ def _badness(record: UsageRecord) -> tuple[bool, int, bool, bool, Decimal, int, 
         tally.cost is None,
         tally.known_cost,
         tally.usage.total_tokens,
-        json.dumps(record.to_dict(), sort_keys=True),
     )
 
 

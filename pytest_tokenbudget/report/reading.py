@@ -82,14 +82,17 @@ def _read_by_lines(path: Path, entries: Mapping[str, Entry], files: ExitStack | 
         check_regular(path)
         if path.stat().st_size > MAX_BYTES:
             return None
-        with ExitStack() as closed:
-            file = (closed if files is None else files).enter_context(path.open("rb"))
+        with ExitStack() as opened:
+            file = opened.enter_context(path.open("rb"))
             frame = list(_head(file))
             if frame[-1:] != [_BEGIN]:
                 return None
             rows = list(_rows(file, entries, None if files is None else WrittenLines(path, file)))
             frame += [_END, *file]
-            return summary_of(parse(b"".join(frame)), rows)
+            summary = summary_of(parse(b"".join(frame)), rows)
+            if files is not None:
+                files.push(opened.pop_all())
+            return summary
     except (OSError, ValueError, Fault):
         return None
 
@@ -108,9 +111,10 @@ def _rows(file: BinaryIO, entries: Mapping[str, Entry], lines: WrittenLines | No
 
     def read_used(used: str, known: Entry | None) -> tuple[tuple[ModelCall, ...] | WrittenCall, int]:
         # Behind it are the brace that closes the test, and what is taken off the line.
-        return (lines and lines.take(used, end - behind - 1, known)) or read_calls(used)
+        taken = None if lines is None else lines.take(used, end - behind - 1, known)
+        return read_calls(used) if taken is None else taken
 
-    more = True
+    more, behind = True, 0
     while more and (line := file.readline()):
         end += len(line)
         more = line.endswith(b",\n")

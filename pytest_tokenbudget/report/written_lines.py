@@ -109,8 +109,8 @@ class WrittenLines:
         try:
             self._file.seek(self._begins[number])
             text = self._file.read(self._sizes[number]).decode("ascii", "replace")
-        except OSError as error:
-            raise self._refusal(f"can't be read: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            raise self._refusal(f"can't be read: {getattr(error, 'strerror', None) or error}") from error
         if hash(text) != self._hashes[number]:
             raise self._refusal("has changed while it was read")
         return text

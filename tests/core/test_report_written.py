@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -253,6 +257,61 @@ def test_a_shard_may_be_replaced_by_what_is_made(shards, tmp_path, option):
     assert cli.main(["combine", *shards, *words]) == 0
     made = tmp_path / ("shard-1.json" if option == "-o" else "o.json")
     assert made.read_text() == expected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on open files")
+def test_as_many_stay_open_as_the_system_allows(shards, tmp_path):
+    import resource
+
+    run_of_one = Path(shards[0]).read_text()
+    many = []
+    for number in range(70):
+        many.append(tmp_path / f"many-{number}.json")
+        many[-1].write_text(run_of_one.replace('_0"', f'_of_{number}"'))
+    expected = combined(list(map(str, many)), tmp_path)
+    assert len(json.loads(expected)["tests"]) == 140
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 30
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed + 40, allowed[1]))
+    try:
+        assert combined(list(map(str, many)), tmp_path) == expected
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a named pipe")
+def test_what_goes_to_a_pipe_is_read_before(shards, tmp_path, monkeypatch):
+    expected = combined(shards, tmp_path)
+    read = commands.load
+    asked = []
+
+    def load(path, *more, files=None):
+        asked.append(files)
+        return read(path, *more, files=files)
+
+    monkeypatch.setattr(commands, "load", load)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reader:
+        got = reader.submit(pipe.read_text)
+        assert cli.main(["combine", *shards, "-o", str(pipe)]) == 0
+        assert got.result(20) == expected
+    assert asked == [None] * 3
+
+
+def test_a_report_that_was_closed_says_so(path, files):
+    path.write_text(to_json(run_of(MINI)))
+    read = load(path, files=files)
+    files.close()
+    with pytest.raises(ConfigurationError, match="can't be read"):
+        read.tests[0].to_dict()
+
+
+def test_of_a_late_call_a_baseline_remembers_nothing(path, files):
+    path.write_text(to_json(run_of(MINI)))
+    (record,) = load(path, files=files).tests
+    assert list(record.models) == [MINI.model]
+    assert replace(record, late_calls=1).models == {}
 
 
 def test_nothing_is_written_of_a_shard_that_changes_meanwhile(shards, tmp_path, monkeypatch, capsys):
