@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -291,13 +292,17 @@ def _is_written_aside(output: str | None) -> bool:
 
 
 def _most_open() -> int:
-    """How many reports may stay open: half of the files that this process may have."""
+    """How many reports may stay open: half of the files that this process may still open."""
     try:
         import resource  # noqa: PLC0415 - not on Windows, which allows more than enough
     except ImportError:
         return MOST_OPEN
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_OPEN if allowed == resource.RLIM_INFINITY else min(MOST_OPEN, allowed // 2)
+    if allowed == resource.RLIM_INFINITY:
+        return MOST_OPEN
+    used = os.open(os.devnull, os.O_RDONLY)  # the lowest number that is free
+    os.close(used)
+    return min(MOST_OPEN, max(allowed - used, 0) // 2)
 
 
 def _lasting(paths: Sequence[Path], *outputs: str | None) -> list[Path]:

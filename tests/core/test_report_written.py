@@ -260,7 +260,8 @@ def test_a_shard_may_be_replaced_by_what_is_made(shards, tmp_path, option):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on open files")
-def test_as_many_stay_open_as_the_system_allows(shards, tmp_path):
+@pytest.mark.parametrize("others", [0, 60])
+def test_as_many_stay_open_as_the_system_allows(shards, tmp_path, others):
     import resource
 
     run_of_one = Path(shards[0]).read_text()
@@ -272,11 +273,14 @@ def test_as_many_stay_open_as_the_system_allows(shards, tmp_path):
     assert len(json.loads(expected)["tests"]) == 140
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 30
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed + 40, allowed[1]))
+    open_already = [os.open(os.devnull, os.O_RDONLY) for _ in range(others)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed + others + 40, allowed[1]))
     try:
         assert combined(list(map(str, many)), tmp_path) == expected
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+        for descriptor in open_already:
+            os.close(descriptor)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a named pipe")
