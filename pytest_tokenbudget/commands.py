@@ -300,9 +300,16 @@ def _most_open() -> int:
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed == resource.RLIM_INFINITY:
         return MOST_OPEN
-    used = os.open(os.devnull, os.O_RDONLY)  # the lowest number that is free
-    os.close(used)
-    return min(MOST_OPEN, max(allowed - used, 0) // 2)
+    free = sum(not _is_open(number) for number in range(min(allowed, 4 * MOST_OPEN)))
+    return min(MOST_OPEN, free // 2)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _lasting(paths: Sequence[Path], *outputs: str | None) -> list[Path]:
