@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -149,7 +148,7 @@ def _each_once(records: Sequence[UsageRecord]) -> tuple[tuple[UsageRecord, ...],
     """The worst record of each test, and a line for each that was in more than one report.
 
     Args:
-        records: sorted by node id.
+        records: as ``merge`` sorts them: by node id, and those of one test by all that they hold.
     """
     nodeids = [record.nodeid for record in records]
     if all(map(ne, nodeids, islice(nodeids, 1, None))):
@@ -158,12 +157,7 @@ def _each_once(records: Sequence[UsageRecord]) -> tuple[tuple[UsageRecord, ...],
     worst: dict[str, tuple[Badness, UsageRecord]] = {}
     for record in records:
         badness, known = _badness(record), worst.get(record.nodeid)
-        if (
-            known is None
-            or badness > known[0]
-            # So that the order of the reports does not matter.
-            or (badness == known[0] and _text_of(record) > _text_of(known[1]))
-        ):
+        if known is None or badness >= known[0]:  # of equals the last, whatever the order of the reports was
             worst[record.nodeid] = badness, record
     notices = tuple(
         f"{nodeid} is in {count} reports: the worst of its results stands"
@@ -171,10 +165,6 @@ def _each_once(records: Sequence[UsageRecord]) -> tuple[tuple[UsageRecord, ...],
         if count > 1
     )
     return tuple(record for _, record in worst.values()), notices
-
-
-def _text_of(record: UsageRecord) -> str:
-    return json.dumps(record.to_dict(), sort_keys=True)
 
 
 def _badness(record: UsageRecord) -> Badness:
