@@ -10,7 +10,7 @@ which must stay as they are: there a key must begin where a word does.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -31,14 +31,24 @@ class Rule(NamedTuple):
     Attributes:
         kind: what it is, for people.
         sign: texts without it hold none of it.
-        pattern: what it looks like; the group ``keep`` at its start is no part of the secret.
-        accepts: is asked with the secret, where the pattern alone does not tell.
+        form: what it looks like, as a regular expression; the group ``keep`` at its start is no part of the secret.
+        accepts: is asked with the secret, where the form alone does not tell.
+        flags: those of the regular expression.
     """
 
     kind: str
     sign: str
-    pattern: re.Pattern[str]
+    form: str
     accepts: Callable[[str], bool] | None = None
+    flags: re.RegexFlag = re.NOFLAG
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """The form, compiled when a text with the sign comes: few runs see one, and all of them take 40 ms."""
+        return _compiled(self.form, self.flags)
+
+
+_compiled = cache(re.compile)
 
 
 def is_mixed(text: str) -> bool:
@@ -83,17 +93,13 @@ def _word_start(start: str = "") -> str:
 
 def _key(kind: str, start: str, rest: str, accepts: Callable[[str], bool] | None = None) -> Rule:
     """A key whose start is so long that it happens nowhere else."""
-    return Rule(kind, start, re.compile(re.escape(start) + rest), accepts)
+    return Rule(kind, start, re.escape(start) + rest, accepts)
 
 
 def _word(kind: str, start: str, rest: str, accepts: Callable[[str], bool] | None = None) -> Rule:
     """A key whose start is so short that it must be a word's."""
     plain = re.escape(start)
-    return Rule(kind, start, re.compile(plain + _word_start(plain) + rest), accepts)
-
-
-def _shape(kind: str, sign: str, pattern: str, accepts: Callable[[str], bool] | None = None) -> Rule:
-    return Rule(kind, sign, re.compile(pattern), accepts)
+    return Rule(kind, start, plain + _word_start(plain) + rest, accepts)
 
 
 _END = "(?![A-Za-z0-9_-])"
@@ -112,7 +118,7 @@ MAKERS: tuple[Rule, ...] = (
     _key("OpenAI key", "sk-proj-", "[A-Za-z0-9_-]{20,}"),
     _key("OpenAI key", "sk-svcacct-", "[A-Za-z0-9_-]{20,}"),
     _key("OpenAI key", "sk-admin-", "[A-Za-z0-9_-]{20,}"),
-    _shape("OpenAI key", "T3BlbkFJ", "sk-[A-Za-z0-9_-]{0,120}?T3BlbkFJ[A-Za-z0-9_-]{10,}"),
+    Rule("OpenAI key", "T3BlbkFJ", "sk-[A-Za-z0-9_-]{0,120}?T3BlbkFJ[A-Za-z0-9_-]{10,}"),
     _key("Anthropic key", "sk-ant-", "[A-Za-z0-9_-]{20,}"),
     _key("OpenRouter key", "sk-or-", "[A-Za-z0-9_-]{20,}"),
     _key("Langfuse key", "sk-lf-", "[A-Za-z0-9-]{20,}"),
@@ -141,9 +147,9 @@ MAKERS: tuple[Rule, ...] = (
     _word("LangSmith key", "lsv2_", "[A-Za-z]{2,4}_[A-Za-z0-9_]{20,}"),
     _word("LangSmith key", "ls__", "[A-Za-z0-9]{30,}"),
     # Microsoft, Google, Amazon
-    _shape("Azure key", "JQQJ9", "[A-Za-z0-9]{52}JQQJ9[9D][A-Za-z0-9]{24,34}={0,2}"),
-    _shape("Azure client secret", "Q~", "[A-Za-z0-9_.~-]{3}[0-9]Q~[A-Za-z0-9_.~-]{31,34}"),
-    _shape("Azure storage key", "AccountKey=", "(?P<keep>AccountKey=)[A-Za-z0-9+/]{40,}+={0,2}"),
+    Rule("Azure key", "JQQJ9", "[A-Za-z0-9]{52}JQQJ9[9D][A-Za-z0-9]{24,34}={0,2}"),
+    Rule("Azure client secret", "Q~", "[A-Za-z0-9_.~-]{3}[0-9]Q~[A-Za-z0-9_.~-]{31,34}"),
+    Rule("Azure storage key", "AccountKey=", "(?P<keep>AccountKey=)[A-Za-z0-9+/]{40,}+={0,2}"),
     _key("Google key", "AIza", "[A-Za-z0-9_-]{35}" + _END),
     _word("Google key", "AQ.Ab", "[A-Za-z0-9_-]{36,}"),
     _word("Google access token", "ya29.", "[A-Za-z0-9_-]{20,}"),
@@ -156,7 +162,7 @@ MAKERS: tuple[Rule, ...] = (
     _key("AWS session token", "FwoGZXIvYXdz", "[A-Za-z0-9+/=%]{40,}"),
     _key("Bedrock key", "ABSKQmVkcm9ja0FQSUtleS", "[A-Za-z0-9+/=]{20,}"),
     _key("Bedrock key", "bedrock-api-key-", "[A-Za-z0-9+/=_-]{40,}"),
-    _shape("AWS signature", "Signature=", "(?P<keep>Signature=)[0-9a-f]{64}(?![0-9a-f])"),
+    Rule("AWS signature", "Signature=", "(?P<keep>Signature=)[0-9a-f]{64}(?![0-9a-f])"),
     # Where code and packages are kept, and what else stands beside a model's key
     *(_word("GitHub token", start, "[A-Za-z0-9]{30,}") for start in ("ghp_", "gho_", "ghu_", "ghs_", "ghr_")),
     _key("GitHub token", "github_pat_", "[A-Za-z0-9_]{30,}"),
@@ -165,19 +171,19 @@ MAKERS: tuple[Rule, ...] = (
     _key("PyPI token", "pypi-AgE", "[A-Za-z0-9_-]{40,}"),
     *(_word("Stripe key", start, "[A-Za-z0-9]{16,}") for start in ("sk_live_", "rk_live_", "sk_test_")),
     _word("webhook secret", "whsec_", "[A-Za-z0-9+/=]{24,}"),
-    _shape(
+    Rule(
         "Slack token",
         "xox",
         rf"xox[abeoprs][.-]{_word_start('xox[abeoprs][.-]')}(?:xox[abp]-)?[A-Za-z0-9-]{{11,}}",
         is_mixed,
     ),
     _word("Slack token", "xapp-", "[0-9]-[A-Za-z0-9-]{20,}"),
-    _shape(
+    Rule(
         "Slack webhook",
         "hooks.slack.com",
         r"(?P<keep>hooks\.slack\.com\\?/(?:services|workflows|triggers)\\?/)[A-Za-z0-9_/\\-]{20,}",
     ),
-    _shape(
+    Rule(
         "Discord webhook",
         "/webhooks/",
         r"(?P<keep>discord(?:app)?\.com/api/webhooks/)[0-9]{10,24}/[A-Za-z0-9_-]{40,}",
@@ -188,12 +194,12 @@ MAKERS: tuple[Rule, ...] = (
     _word("Notion token", "ntn_", "[A-Za-z0-9]{30,}"),
     _word("Linear key", "lin_api_", "[A-Za-z0-9]{30,}"),
     # Forms that many makers use
-    _shape("web token", "eyJ", _word_start() + _WEB_TOKEN),
-    _shape("private key", "PRIVATE KEY", f"-----BEGIN {_PEM}"),
-    _shape("bearer token", "earer ", "(?P<keep>[Bb]earer" + _BEARER),
-    _shape("bearer token", "EARER ", "(?P<keep>BEARER" + _BEARER),
-    _shape("cookie", "__cf_bm=", r"(?P<keep>__cf_bm=)[^;\s\"\\]+"),
-    _shape(
+    Rule("web token", "eyJ", _word_start() + _WEB_TOKEN),
+    Rule("private key", "PRIVATE KEY", f"-----BEGIN {_PEM}"),
+    Rule("bearer token", "earer ", "(?P<keep>[Bb]earer" + _BEARER),
+    Rule("bearer token", "EARER ", "(?P<keep>BEARER" + _BEARER),
+    Rule("cookie", "__cf_bm=", r"(?P<keep>__cf_bm=)[^;\s\"\\]+"),
+    Rule(
         "password in a URL", "@", r"(?P<keep>://[^\s:/@\"'\\<>{}?#]{0,64}+:)[^\s/@\"'\\<>{}]{6,128}+(?=@)", is_mixed
     ),
 )
@@ -234,13 +240,13 @@ Not ``signature``: a model's own, encrypted reasoning is signed with one, and bo
 
 _VAGUE_PARAMETER = rf"{_VAGUE_NAME}|signature|auth|sas|pwd"
 
-_PARAMETER_NAME = re.compile(f"{_CLEAR_NAME}|{_SIGNED}|{_VAGUE_PARAMETER}", re.IGNORECASE)
+_PARAMETER_NAME = f"{_CLEAR_NAME}|{_SIGNED}|{_VAGUE_PARAMETER}"
 
 
 @lru_cache(maxsize=1024)
 def secret_parameter(name: str) -> bool:
     """Whether a query parameter or a form's field of this name holds a secret: it is redacted, and not compared."""
-    return _PARAMETER_NAME.fullmatch(name) is not None
+    return _compiled(_PARAMETER_NAME, re.IGNORECASE).fullmatch(name) is not None
 
 
 # Signs in lower case; the names of members are looked for in a text that was put in lower case.
@@ -253,8 +259,8 @@ QUOTED_NAME = re.compile(
 )
 
 
-def _named(kind: str, sign: str, pattern: str, accepts: Callable[[str], bool] | None = None) -> Rule:
-    return Rule(kind, sign, re.compile(pattern, re.IGNORECASE), accepts)
+def _named(kind: str, sign: str, form: str, accepts: Callable[[str], bool] | None = None) -> Rule:
+    return Rule(kind, sign, form, accepts, re.IGNORECASE)
 
 
 def _member(name: str, quote: str, accepts: Callable[[str], bool] | None = None) -> Rule:
