@@ -11,11 +11,11 @@ import os
 import tempfile
 import time
 from collections import Counter
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcr.persisters.filesystem import CassetteNotFoundError
+from vcr.request import Request
 from vcr.serialize import serialize
 from vcr.serializers.compat import convert_to_bytes
 
@@ -26,14 +26,11 @@ from pytest_tokenbudget.capture.cassette_reader import (
     read_bytes,
     read_document,
 )
-from pytest_tokenbudget.capture.plain_request import recorded_request
 from pytest_tokenbudget.capture.scrub import scrub_body, scrub_request, scrub_response
 from pytest_tokenbudget.errors import CassetteError
 from pytest_tokenbudget.files import PREFIX, SUFFIX, check_regular, locked, write_atomically
 
 if TYPE_CHECKING:
-    from vcr.request import Request
-
     from pytest_tokenbudget.capture.playback import Playback
 
 PARTIAL = ".partial"
@@ -99,10 +96,6 @@ class CassetteFile:
             CassetteNotFoundError: there is none, or it is to be forgotten.
         """
         return _read_exchanges(path, self._content(path))
-
-    def load_shared(self, path: str) -> Any:
-        """As ``load_cassette``, for one who changes nothing of it: what many tests play is read once."""
-        return _read_once(path, self._content(path))
 
     def _content(self, path: str) -> bytes:
         data = None if self.fresh else self._found if self._records else read_bytes(path)
@@ -183,9 +176,6 @@ def _read_exchanges(path: str, data: bytes) -> tuple[Any, ...]:
     return (requests, responses, metadata) if metadata else (requests, responses)
 
 
-_read_once = lru_cache(maxsize=8)(_read_exchanges)
-
-
 def _scrubbed(cassette_dict: dict[str, Any]) -> dict[str, Any]:
     """What is to be saved, without secrets: also of exchanges that other tools recorded, and of what hooks put in."""
     return {
@@ -238,7 +228,7 @@ def _look(path: Path) -> tuple[bytes | None, float]:
 def _exchanges(document: dict[str, Any]) -> tuple[list[Request], list[Any]]:
     interactions = document["interactions"]
     return (
-        [recorded_request(each["request"]) for each in interactions],
+        [Request._from_dict(each["request"]) for each in interactions],  # noqa: SLF001 - vcrpy's own way back
         [convert_to_bytes(each["response"]) for each in interactions],
     )
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from vcr.request import Request
 
-    from pytest_tokenbudget.capture.cassette import TokenCassette
     from pytest_tokenbudget.capture.playback import Miss, Playback
+    from pytest_tokenbudget.capture.player import Player
     from pytest_tokenbudget.capture.wire.exchange import Reading
     from pytest_tokenbudget.pricing import PriceBook
 
@@ -117,7 +117,7 @@ class StandIn(NamedTuple):
     input_tokens: int
 
 
-def find_stand_in(cassette: TokenCassette, request: Request) -> StandIn | None:
+def find_stand_in(cassette: Player, request: Request) -> StandIn | None:
     """The recording of the same endpoint and model that comes nearest to a request.
 
     Returns:
@@ -147,7 +147,7 @@ def _nearest(playback: Playback, miss: Miss, now: Reading) -> Reading | None:
     return max(found, key=lambda reading: _likeness(now, reading), default=None)
 
 
-def _recorded(cassette: TokenCassette, method: str, url: str) -> list[tuple[int, Reading]]:
+def _recorded(cassette: Player, method: str, url: str) -> list[tuple[int, Reading]]:
     """The recordings of an endpoint, as far as their prompts can be read, with their places."""
     path = urlsplit(url).path
     known = _readings.setdefault(cassette, {})
@@ -161,7 +161,7 @@ def _recorded(cassette: TokenCassette, method: str, url: str) -> list[tuple[int,
     return known[method, path]
 
 
-_readings: WeakKeyDictionary[TokenCassette, dict[tuple[str, str], list[tuple[int, Reading]]]] = WeakKeyDictionary()
+_readings: WeakKeyDictionary[Player, dict[tuple[str, str], list[tuple[int, Reading]]]] = WeakKeyDictionary()
 """What was read of the recordings of each cassette: a cassette that only replays does not change."""
 
 

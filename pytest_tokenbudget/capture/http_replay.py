@@ -51,7 +51,7 @@ class HeldRequest:
         return is_complete(self._written)
 
     def ask(self) -> dict[str, Any] | Recording | None:
-        """Find out what becomes of it; see ``TokenCassette.ask``.
+        """Find out what becomes of it; see ``Player.ask``.
 
         Raises:
             ReplayMiss: no recording answers it, and it must not be sent.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from pytest_tokenbudget.capture.cassette import TokenCassette
+    from pytest_tokenbudget.capture.player import Player
     from pytest_tokenbudget.capture.recording import Recording
 
 DEFAULT_MATCH = ("method", "scheme", "host", "port", "path", "query", "body")
@@ -79,7 +79,7 @@ class Playback:
     estimated: list[Miss] = field(default_factory=list)
     fault: str | None = None
     ward: Ward = field(init=False)
-    _cassette: TokenCassette | None = None
+    _player: Player | None = None
     _under_way: list[Recording] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -94,7 +94,7 @@ class Playback:
     @property
     def used(self) -> bool:
         """Whether any request came."""
-        return self._cassette is not None
+        return self._player is not None
 
     @property
     def failed(self) -> bool:
@@ -102,20 +102,20 @@ class Playback:
         return bool(self.misses) or self.fault is not None
 
     @property
-    def cassette(self) -> TokenCassette:
+    def cassette(self) -> Player:
         """The cassette, read when first asked for.
 
         Raises:
             ReplayMiss: the file can't be used; ``fault`` says why.
         """
         with self._lock:
-            if self._cassette is None:
-                from pytest_tokenbudget.capture.cassette import open_cassette  # noqa: PLC0415 - imports vcrpy
+            if self._player is None:
+                from pytest_tokenbudget.capture.opening import open_player  # noqa: PLC0415 - imports much
 
                 if self.fault is not None:
                     raise ReplayMiss(self.fault)
                 try:
-                    self._cassette = open_cassette(self)
+                    self._player = open_player(self)
                 except CassetteError as error:
                     self.fault = str(error)
                     raise ReplayMiss(self.fault) from error
@@ -123,7 +123,7 @@ class Playback:
                     # Above all a vcr_config that vcrpy can't use: whoever swallows it must not go on without.
                     self.fault = f"{self.path} can't be opened: {type(error).__name__}: {error}"
                     raise ReplayMiss(self.fault) from error
-            return self._cassette
+            return self._player
 
     def prepare(self) -> None:
         """Ask for the user's ``vcr_config`` now: when the test is torn down, no fixture can be asked for any more."""
@@ -147,10 +147,10 @@ class Playback:
         Args:
             whole: the recording is good; otherwise the old file stays and this one is kept as ``*.partial``.
         """
-        if self.live and self._cassette is not None:
+        if self.live and self._player is not None:
             for recording in tuple(self._under_way):
                 recording.finish()  # its client left it unread
-            self._cassette.save(whole=whole and self.fault is None)
+            self._player.save(whole=whole and self.fault is None)
 
     def refuse(self, target: str) -> None:
         """Note that the test tried to reach the network past its cassette."""
@@ -169,11 +169,11 @@ class Playback:
 
     def unplayed(self) -> tuple[str, ...]:
         """The recordings that were not asked for, each one line."""
-        return () if self._cassette is None else self._cassette.unplayed()
+        return () if self._player is None else self._player.unplayed()
 
     def played_headers(self) -> list[Any]:
         """The headers of each recorded answer that was played; none of what was recorded in this run."""
-        return [] if self._cassette is None else self._cassette.played_headers()
+        return [] if self._player is None else self._player.played_headers()
 
 
 def record_command(nodeid: str, mode: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,8 +14,8 @@ import pytest
 import yaml
 from vcr.request import Request
 
-from pytest_tokenbudget.capture import cassette as cassettes
-from pytest_tokenbudget.capture import cassette_file
+from pytest_tokenbudget.capture import player
+from pytest_tokenbudget.capture import recorded as recorded_files
 from pytest_tokenbudget.capture.playback import Playback
 from pytest_tokenbudget.errors import CassetteError, ReplayMiss
 
@@ -89,8 +91,8 @@ def test_each_recording_is_played_once_and_in_order(tmp_path):
 def test_a_cassette_that_many_tests_play_is_read_once_for_its_content(tmp_path, monkeypatch):
     path = tmp_path / "x.yaml"
     read = []
-    original = cassette_file.read_document
-    monkeypatch.setattr(cassette_file, "read_document", lambda *args: read.append(1) or original(*args))
+    original = recorded_files.read_document
+    monkeypatch.setattr(recorded_files, "read_document", lambda *args: read.append(1) or original(*args))
     write(path, [("a", "1"), ("b", "2")])
     for _ in range(3):
         assert [play(Playback(path=path).cassette, text) for text in "ab"] == ["1", "2"]
@@ -105,16 +107,68 @@ def test_a_cassette_that_many_tests_play_is_read_once_for_its_content(tmp_path, 
     assert play(Playback(path=path).cassette, "a") == "other"
 
 
+def test_what_is_only_played_needs_no_vcrpy(tmp_path):
+    path = tmp_path / "x.yaml"
+    write(path, [("a", "1")])
+    body = request("a").body
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from pytest_tokenbudget.capture.playback import Playback\n"
+        f"playback = Playback(path=Path({str(path)!r}))\n"
+        f"answer = playback.cassette.ask('POST', {URL!r}, {body!r}, {{}})\n"
+        "assert answer['body']['string'] == b'1'\n"
+        "sys.exit('vcr' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "record", "ours"),
+    [
+        ({}, "none", True),
+        ({"serializer": "yaml"}, "none", True),
+        ({"record_mode": "all", "cassette_library_dir": "/"}, "none", True),
+        ({"serializer": "xml"}, "none", None),
+        ({"filter_headers": ["a"]}, "none", False),
+        ({"match_on": ["method", "uri"]}, "none", False),
+        ({"allow_playback_repeats": True}, "none", False),
+        ({}, "once", False),
+        ({}, "new_episodes", False),
+    ],
+)
+def test_vcrpy_plays_where_somebody_wants_something_of_it(tmp_path, config, record, ours):
+    path = tmp_path / "x.yaml"
+    write(path, [("a", "1")])
+    playback = Playback(path=path, record=record, configure=lambda: config)
+    if ours is None:
+        with pytest.raises(ReplayMiss, match="can't be opened"):
+            playback.cassette  # noqa: B018
+        return
+    assert (type(playback.cassette) is player.Player) == ours
+    assert play(playback.cassette, "a") == "1"
+    assert playback.unplayed() == ()
+
+
+def test_a_request_that_only_vcrpy_understands_is_played_by_it(tmp_path):
+    path = tmp_path / "x.yaml"
+    write(path, [("a", "1"), ("b", "2")])
+    path.write_text(path.read_text("utf-8").replace("headers: {}\n", "headers: null\n", 1), "utf-8")
+    playback = Playback(path=path)
+    assert type(playback.cassette) is not player.Player
+    assert [play(playback.cassette, text) for text in "ba"] == ["2", "1"]
+
+
 @pytest.mark.parametrize("key", ["exact_key", "request_key"])
 def test_the_cost_of_a_play_does_not_grow_with_the_cassette(tmp_path, monkeypatch, key):
     counted = []
-    original = getattr(cassettes, key)
+    original = getattr(player, key)
 
     def counting(asked):
         counted.append(asked)
         return original(asked)
 
-    monkeypatch.setattr(cassettes, key, counting)
+    monkeypatch.setattr(player, key, counting)
     costs = []
     for size in (10, 300):
         path = tmp_path / f"{size}.yaml"

@@ -18,6 +18,8 @@ from pytest_tokenbudget.capture import cassette_reader
 from pytest_tokenbudget.capture.cassette_file import CassetteFile
 from pytest_tokenbudget.capture.cassette_reader import read_document
 from pytest_tokenbudget.capture.playback import Playback
+from pytest_tokenbudget.capture.recorded import recorded_exchanges
+from pytest_tokenbudget.capture.request_index import request_key
 from pytest_tokenbudget.errors import CassetteError
 
 EXCHANGE = {
@@ -54,9 +56,26 @@ def refused(tmp_path):
 
 
 def load(path):
-    """Everything that happens to a file before it is played."""
-    requests, responses = CassetteFile(Playback(path=path)).load_cassette(str(path), None)[:2]
-    return list(zip(requests, responses, strict=True))
+    """Everything that happens to a file before it is played, by our player as by a cassette of vcrpy's."""
+    ways = (
+        lambda: recorded_exchanges(str(path), cassette_reader.read_bytes(str(path))),
+        lambda: list(zip(*CassetteFile(Playback(path=path)).load_cassette(str(path), None)[:2], strict=True)),
+    )
+    plain, whole = map(outcome, ways)
+    if isinstance(whole, Exception):
+        assert plain is None or repr(plain) == repr(whole)
+        raise whole
+    if plain is not None:
+        assert [request_key(request) for request, _ in plain] == [request_key(request) for request, _ in whole]
+        assert [response for _, response in plain] == [response for _, response in whole]
+    return whole
+
+
+def outcome(way):
+    try:
+        return way()
+    except CassetteError as error:
+        return error
 
 
 @pytest.mark.parametrize(

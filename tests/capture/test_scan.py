@@ -17,7 +17,6 @@ import yaml
 from planted_secrets import SHAPED, draw
 from test_secrets_on_disk import EXCHANGES, pieces
 
-from pytest_tokenbudget.capture.cassette import open_cassette
 from pytest_tokenbudget.capture.playback import Playback
 from pytest_tokenbudget.capture.redaction import redact
 from pytest_tokenbudget.capture.scan import find_cassettes, inspect_file
@@ -78,7 +77,7 @@ def test_every_secret_of_a_plain_recording_is_found_in_its_interaction(recorded)
 
 def test_what_was_recorded_here_holds_none(tmp_path):
     path = tmp_path / "cassettes" / "test_a.yaml"
-    cassette = open_cassette(Playback(path=path, record="once"))
+    cassette = Playback(path=path, record="once").cassette
     for _, (request, response) in PLANTED:
         cassette.append(request, response)
     cassette.save(whole=True)

@@ -13,7 +13,6 @@ import zstandard
 from planted_secrets import KEPT, NAMES, PRIVATE_KEYS, SHAPED, SIGNED_URLS, VAGUE_NAMES, draw
 from vcr.request import Request
 
-from pytest_tokenbudget.capture.cassette import open_cassette
 from pytest_tokenbudget.capture.playback import Playback
 from pytest_tokenbudget.capture.wire.encodings import decode_body
 
@@ -167,7 +166,7 @@ def test_what_another_tool_left_in_the_file_is_gone_when_it_is_saved_again(tmp_p
         for _, (request, response) in EXCHANGES[::9]:
             recorder.append(request, response)
     assert found(path)
-    cassette = open_cassette(Playback(path=path, record="new_episodes"))
+    cassette = Playback(path=path, record="new_episodes").cassette
     cassette.append(*exchange(URL, "{}", {}, "identity", "{}"))
     cassette.save(whole=True)
     assert path.read_bytes().count(b"\n- request:") == len(EXCHANGES[::9]) + 1
@@ -176,7 +175,7 @@ def test_what_another_tool_left_in_the_file_is_gone_when_it_is_saved_again(tmp_p
 
 def test_none_of_them_reaches_the_disk(tmp_path):
     path = tmp_path / "cassettes" / "test_a.yaml"
-    cassette = open_cassette(Playback(path=path, record="once"))
+    cassette = Playback(path=path, record="once").cassette
     for _, (request, response) in EXCHANGES:
         cassette.append(request, response)
     for whole, name in ((False, "test_a.yaml.partial"), (True, "test_a.yaml")):

@@ -24,7 +24,6 @@ MAY_BE_SLOW = {
     "capture.cassette_reader",
     "capture.cassette_file",
     "capture.langchain",
-    "capture.plain_request",
     "capture.drift",
 }
 

@@ -1,0 +1,41 @@
+"""Opens what a playback names: our own player, or a cassette of vcrpy's where that is to record, match or filter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_tokenbudget.capture.cassette_reader import read_bytes
+from pytest_tokenbudget.capture.playback import DEFAULT_MATCH
+from pytest_tokenbudget.capture.player import Player
+from pytest_tokenbudget.capture.recorded import recorded_exchanges
+
+if TYPE_CHECKING:
+    from pytest_tokenbudget.capture.playback import Playback
+
+_DECIDED_ELSEWHERE = ("record_mode", "cassette_library_dir", "path_transformer", "allowed_hosts", "path")
+"""What a ``vcr_config`` says in vain: our own options, markers and layout do."""
+
+
+def open_player(playback: Playback) -> Player:
+    """Open the cassette that a playback names, with the user's ``vcr_config``.
+
+    Raises:
+        CassetteError: the file can't be used.
+    """
+    config = {name: value for name, value in playback.configure().items() if name not in _DECIDED_ELSEWHERE}
+    named = config.pop("match_on", DEFAULT_MATCH)
+    match_on = tuple(playback.match_on or named)  # a marker outdoes a fixture
+    if config.get("serializer") == "json" and playback.path.suffix == ".yaml":
+        playback.path = playback.path.with_name(playback.path.name.removesuffix(".yaml") + ".json")
+    elif playback.path.suffix == ".json":
+        config["serializer"] = "json"
+    is_plain = match_on == DEFAULT_MATCH and config in ({}, {"serializer": "json"}, {"serializer": "yaml"})
+    if is_plain and not playback.live:
+        path = str(playback.path)
+        data = read_bytes(path)
+        exchanges = () if data is None else recorded_exchanges(path, data)
+        if exchanges is not None:
+            return Player(playback, list(exchanges), is_missing=data is None)
+    from pytest_tokenbudget.capture.cassette import open_cassette  # noqa: PLC0415 - imports vcrpy
+
+    return open_cassette(playback, config, match_on)

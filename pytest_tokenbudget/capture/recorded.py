@@ -1,0 +1,47 @@
+"""What a cassette's file holds, for one who only plays it: read without vcrpy, and once for its content."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from pytest_tokenbudget.capture.cassette_reader import check_exchanges, read_document
+from pytest_tokenbudget.capture.plain_request import PlainRequest, recorded_request
+
+Exchanges = tuple[tuple[PlainRequest, dict[str, Any]], ...]
+"""Requests with the responses to them, in the order in which they were recorded."""
+
+
+@lru_cache(maxsize=8)
+def recorded_exchanges(path: str, data: bytes) -> Exchanges | None:
+    """The exchanges of a cassette's file, which nobody may change: many tests may play them.
+
+    Args:
+        path: where it is, for a message.
+        data: what it holds.
+
+    Returns:
+        ``None`` where a request is so odd that only vcrpy knows what it makes of it.
+
+    Raises:
+        CassetteError: the file is not one that a recorder writes; the message holds its path and the reason.
+    """
+    document = read_document(path, data) or {"interactions": []}
+    interactions = document["interactions"]
+    requests = [request for each in interactions if (request := recorded_request(each["request"])) is not None]
+    if len(requests) < len(interactions):
+        return None
+    responses = [_with_bytes(each["response"]) for each in interactions]
+    check_exchanges(path, requests, responses)
+    return tuple(zip(requests, responses, strict=True))
+
+
+def _with_bytes(response: Any) -> Any:
+    """The response with its body as bytes, however the file has it. Changes and returns it."""
+    body = response.get("body") if isinstance(response, dict) else None
+    if isinstance(body, dict) and isinstance(text := body.get("string"), str):
+        try:
+            body["string"] = text.encode()
+        except UnicodeEncodeError:
+            return response  # as vcrpy leaves it
+    return response
