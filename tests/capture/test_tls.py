@@ -1,8 +1,14 @@
-"""Clients that only see replays share one TLS context; all others build their own."""
+"""Clients that only see replays share one TLS context, or need none; all others build their own."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import shutil
+import ssl
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -45,6 +51,75 @@ def test_replayed_clients_share_one(library, built, tmp_path, monkeypatch):
     for client in clients:
         client.close()
     assert len(built) <= 1
+
+
+def test_no_context_is_built_where_a_connection_makes_the_same(library, built, tmp_path, monkeypatch):
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with insert(playback_of(tmp_path)):
+        clients = [library.Client(), library.Client(trust_env=False), library.Client(proxy="http://127.0.0.1:9")]
+    for client in clients:
+        client.close()
+    assert not built or library.__name__ == "httpx"
+
+
+class Hello(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("content-length", "5")
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def tls_server(tmp_path):
+    """A server on loopback with a certificate that it wrote for itself: its URL, and the certificate's file."""
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("needs the command openssl, to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=own -addext"
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([openssl, *made.split(), "subjectAltName=IP:127.0.0.1", *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hello) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"https://127.0.0.1:{server.server_address[1]}/", certificate
+        server.shutdown()
+        thread.join(10)
+
+
+def get(client, url):
+    if hasattr(client, "__enter__"):
+        with client:
+            return client.get(url, timeout=10).text
+
+    async def ask():
+        async with client:
+            return (await client.get(url, timeout=10)).text
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_a_client_that_outlives_its_test_looks_at_certificates(library, tls_server, tmp_path, monkeypatch, kind):
+    """A server for whose certificate nobody vouches is refused; one that is trusted is talked to."""
+    url, certificate = tls_server
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with insert(playback_of(tmp_path)):
+        client = getattr(library, kind)()
+    with pytest.raises(library.ConnectError, match=r"(?i)certificate.verify.failed"):
+        get(client, url)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with insert(playback_of(tmp_path)):
+        client = getattr(library, kind)()
+    assert get(client, url) == "hello"
 
 
 def test_a_client_with_wishes_of_its_own_gets_its_own(library, built, tmp_path):
