@@ -9,9 +9,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_tokenbudget.capture import cassette_reader
-from pytest_tokenbudget.capture.cassette_reader import MAX_DEPTH
+from pytest_tokenbudget.capture import cassette_reader, yaml_events
 from pytest_tokenbudget.capture.dumped_yaml import MOST, read_dumped
+from pytest_tokenbudget.capture.refused import MAX_DEPTH, Refused
 
 DUMPERS = [yaml.SafeDumper, getattr(yaml, "CSafeDumper", yaml.SafeDumper)]
 
@@ -31,9 +31,84 @@ def read(text):
 
 def read_events(text):
     try:
-        return cassette_reader._read_events(text)
-    except cassette_reader._Refused:
+        return yaml_events.read_events(text)
+    except Refused:
         return "refused"
+
+
+def outcome(meaning, scalar):
+    try:
+        found = meaning(scalar)
+    except (ValueError, OverflowError) as error:
+        return type(error)
+    return type(found), repr(found)
+
+
+SCALARS = st.one_of(
+    st.sampled_from(
+        [
+            "null",
+            "Null",
+            "NULL",
+            "~",
+            "yes",
+            "Yes",
+            "YES",
+            "yEs",
+            "no",
+            "No",
+            "on",
+            "Off",
+            "OFF",
+            "true",
+            "True",
+            "false",
+            "FALSE",
+            "y",
+            "n",
+            "Y",
+            "N",
+            "on.e",
+            "nullable",
+            "OK",
+            "POST",
+            "0",
+            "00",
+            "010",
+            "0x1f",
+            "0b1",
+            "1_000",
+            "1e5",
+            "1.5",
+            ".5",
+            "12:30",
+            "12:30:45",
+            "2026-11-26",
+            "2026-13-41",
+            "2026-11-26T10:00:00Z",
+            "200",
+            "18446744073709551616",
+            "1.0e+400",
+            "-1",
+            "+1",
+            ".inf",
+            ".nan",
+            "=",
+            "<<",
+            "text/plain",
+            "https://a.example/b",
+            "9a",
+        ]
+    ),
+    st.text("0123456789_.:-+xeTnoyYfF", min_size=1, max_size=8),
+    st.text(min_size=1, max_size=4),
+    st.just("7" * 5000),
+)
+
+
+@given(SCALARS)
+def test_what_is_plain_to_see_is_what_pyyaml_says(scalar):
+    assert outcome(cassette_reader._meaning, scalar) == outcome(yaml_events.meaning_of, scalar)
 
 
 def cassette(body, answer):

@@ -21,7 +21,7 @@ CORE = {
 SLOW = {"langchain_core", "vcr", "yaml", "tiktoken", "genai_prices", "httpx", "httpx2", "openai"}
 MAY_BE_SLOW = {
     "capture.cassette",
-    "capture.cassette_reader",
+    "capture.yaml_events",
     "capture.cassette_file",
     "capture.langchain",
     "capture.drift",
