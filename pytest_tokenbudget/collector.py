@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +24,7 @@ from pytest_tokenbudget.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
+    from pathlib import Path
     from decimal import Decimal
 
     from pytest_tokenbudget.baseline import Baseline
@@ -383,14 +383,10 @@ class Collector:
 
     def _unused_cassettes(self) -> tuple[str, ...]:
         """Cassettes in the folders that this run used that no test of it asked for."""
-        used = {Path(path).resolve() for record in self._records.values() for path in record.cassettes}
-        folders = {path.parent for path in used}
-        return tuple(
-            shown_from(self.settings.rootdir, path)
-            for folder in sorted(folders)
-            for path in sorted(folder.glob("*.yaml"))
-            if path.resolve() not in used and "@" not in path.stem
-        )
+        from pytest_tokenbudget.unasked import unasked_cassettes  # noqa: PLC0415 - not on the start-up path
+
+        asked = (path for record in self._records.values() for path in record.cassettes)
+        return tuple(shown_from(self.settings.rootdir, path) for path in unasked_cassettes(asked))
 
 
 def _still_spent(record: UsageRecord) -> list[SharedRecord]:
