@@ -24,8 +24,8 @@ from pytest_tokenbudget.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
-    from pathlib import Path
     from decimal import Decimal
+    from pathlib import Path
 
     from pytest_tokenbudget.baseline import Baseline
     from pytest_tokenbudget.budget import Violation

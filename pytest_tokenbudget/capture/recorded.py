@@ -21,7 +21,7 @@ def recorded_exchanges(path: str, data: bytes) -> Exchanges | None:
         data: what it holds.
 
     Returns:
-        ``None`` where a request is so odd that only vcrpy knows what it makes of it.
+        ``None`` where one is so odd that only vcrpy knows what it makes of it.
 
     Raises:
         CassetteError: the file is not one that a recorder writes; the message holds its path and the reason.
@@ -29,19 +29,20 @@ def recorded_exchanges(path: str, data: bytes) -> Exchanges | None:
     document = read_document(path, data) or {"interactions": []}
     interactions = document["interactions"]
     requests = [request for each in interactions if (request := recorded_request(each["request"])) is not None]
-    if len(requests) < len(interactions):
+    responses = [each["response"] for each in interactions]
+    if len(requests) < len(interactions) or not all(map(_has_bytes, responses)):
         return None
-    responses = [_with_bytes(each["response"]) for each in interactions]
     check_exchanges(path, requests, responses)
     return tuple(zip(requests, responses, strict=True))
 
 
-def _with_bytes(response: Any) -> Any:
-    """The response with its body as bytes, however the file has it. Changes and returns it."""
+def _has_bytes(response: Any) -> bool:
+    """Whether the body of a response, if it has one, is bytes, or a text: then it is bytes from now on."""
     body = response.get("body") if isinstance(response, dict) else None
-    if isinstance(body, dict) and isinstance(text := body.get("string"), str):
+    content = body.get("string") if isinstance(body, dict) else None
+    if isinstance(content, str):
         try:
-            body["string"] = text.encode()
+            body["string"] = content.encode()
         except UnicodeEncodeError:
-            return response  # as vcrpy leaves it
-    return response
+            return False
+    return isinstance(content, str | bytes | None)
