@@ -39,7 +39,9 @@ def recorded_exchanges(path: str, data: bytes) -> Exchanges | None:
 def _has_bytes(response: Any) -> bool:
     """Whether the body of a response, if it has one, is bytes, or a text: then it is bytes from now on."""
     body = response.get("body") if isinstance(response, dict) else None
-    content = body.get("string") if isinstance(body, dict) else None
+    if not isinstance(body, dict):
+        return True
+    content = body.get("string")
     if isinstance(content, str):
         try:
             body["string"] = content.encode()
