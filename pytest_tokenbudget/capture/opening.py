@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture.cassette_reader import read_bytes
 from pytest_tokenbudget.capture.playback import DEFAULT_MATCH
-from pytest_tokenbudget.capture.player import Player
+from pytest_tokenbudget.capture.player import READ_IN_REPLAY, Player
 from pytest_tokenbudget.capture.recorded import recorded_exchanges
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def open_player(playback: Playback) -> Player:
         playback.path = playback.path.with_name(playback.path.name.removesuffix(".yaml") + ".json")
     elif playback.path.suffix == ".json":
         config["serializer"] = "json"
-    is_plain = match_on == DEFAULT_MATCH and config in ({}, {"serializer": "json"}, {"serializer": "yaml"})
-    if is_plain and not playback.live:
+    if not playback.live and match_on == DEFAULT_MATCH and _changes_nothing(config):
         path = str(playback.path)
         data = read_bytes(path)
         exchanges = () if data is None else recorded_exchanges(path, data)
@@ -39,3 +38,19 @@ def open_player(playback: Playback) -> Player:
     from pytest_tokenbudget.capture.cassette import open_cassette  # noqa: PLC0415 - imports vcrpy
 
     return open_cassette(playback, config, match_on)
+
+
+def _changes_nothing(config: dict[str, Any]) -> bool:
+    """Whether a replay is the same without a configuration: it says how cassettes are written, or hides headers."""
+    for name, value in config.items():
+        if name == "serializer" and value in ("yaml", "json"):
+            continue
+        if name != "filter_headers" or not all(map(_hides_what_is_not_read, value or ())):
+            return False
+    return True
+
+
+def _hides_what_is_not_read(hidden: Any) -> bool:
+    """Whether an entry of ``filter_headers`` names a header that no request is recognised by, and runs nothing."""
+    name, replacement = (hidden, None) if isinstance(hidden, str) else hidden
+    return isinstance(replacement, str | None) and name.lower() not in READ_IN_REPLAY

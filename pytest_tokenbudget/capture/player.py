@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.capture.recording import Recording
 
 
-_READ_IN_REPLAY = ("content-type", "content-encoding")
+READ_IN_REPLAY = ("content-type", "content-encoding")
 """Headers that a request is recognised by."""
 
 
 def _read_in_replay(headers: Mapping[str, str]) -> dict[str, str]:
     if isinstance(headers, dict):
-        return {name: value for name, value in headers.items() if name.lower() in _READ_IN_REPLAY}
+        return {name: value for name, value in headers.items() if name.lower() in READ_IN_REPLAY}
     # A client's own kind of mapping knows no case, and decodes all that it holds to list it.
-    return {name: headers[name] for name in _READ_IN_REPLAY if name in headers}
+    return {name: headers[name] for name in READ_IN_REPLAY if name in headers}
 
 
 def fails_closed(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ import sys
 from types import ModuleType
 
 import pytest
+import yaml
 
 from pytest_tokenbudget import options, plugin
 
@@ -129,6 +130,45 @@ def test_nothing_slow_is_imported(pytester, loaded, spread, arguments):
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
     assert result.ret in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
     assert [name for name in SLOW if name in modules] == []
+
+
+CLIENTS = {
+    "httpx": "import httpx\ndef ask(url, body): return httpx.post(url, content=body).json()",
+    "httpx2": "import httpx2\ndef ask(url, body): return httpx2.post(url, content=body).json()",
+    "urllib": """
+from urllib.request import Request, urlopen
+
+def ask(url, body):
+    with urlopen(Request(url, body)) as answer:
+        return json.load(answer)
+""",
+}
+
+
+@pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
+def test_a_replay_imports_neither_vcrpy_nor_pyyaml(pytester, loaded, client):
+    url = "https://api.openai.com/v1/chat/completions"
+    body = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}]})
+    answer = {"model": "gpt-4o-mini", "usage": {"prompt_tokens": 8, "completion_tokens": 2, "total_tokens": 10}}
+    request = {"method": "POST", "uri": url, "body": body, "headers": {"content-type": ["application/json"]}}
+    head = {"status": {"code": 200, "message": "OK"}, "headers": {"content-type": ["application/json"]}}
+    exchange = {"request": request, "response": {**head, "body": {"string": json.dumps(answer)}}}
+    folder = pytester.mkdir("cassettes") / "test_it"
+    folder.mkdir()
+    (folder / "test_it.yaml").write_text(yaml.safe_dump({"interactions": [exchange], "version": 1}), "utf-8")
+    pytester.makepyfile(
+        test_it=f"""
+import json
+{client}
+
+def test_it(usage):
+    assert ask({url!r}, {body.encode()!r})["usage"]["total_tokens"] == usage.total_tokens == 10
+"""
+    )
+    result, modules = loaded()
+    result.assert_outcomes(passed=1)
+    assert "genai_prices" in modules
+    assert {"vcr", "yaml"} & modules == set()
 
 
 def test_what_is_looked_for_would_be_found(pytester, loaded):
