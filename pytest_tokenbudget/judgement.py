@@ -9,6 +9,7 @@ from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import Violation, judge, verdict_of
 from pytest_tokenbudget.frozen import maker_of, remade
 from pytest_tokenbudget.record import BaselineResult
+from pytest_tokenbudget.written_call import WrittenCall
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -118,14 +119,16 @@ def _unchanged(record: UsageRecord, entry: Mapping[str, ModelTokens], book: Pric
 
     It is what ``compare`` says of such a test, in half the time.
     """
-    if len(record.calls) != 1 or len(entry) != 1 or record.incidents or record.late_calls:
+    calls = record.calls
+    if len(calls) != 1 or len(entry) != 1 or record.incidents or record.late_calls:
         return None
-    (call,) = record.figures
-    ((model, tokens),) = entry.items()
-    if call.model != model or call.tokens != tokens:
+    call = calls if isinstance(calls, WrittenCall) else calls[0]
+    tokens = call.tokens
+    if tokens is None or call.model not in entry or tokens != entry[call.model]:
         return None
-    cost = book.price_sum(tokens, model=model, provider=call.provider)
-    return _result(status="within", tokens=tokens.input + tokens.output, cost=cost, models=entry)
+    cost = book.price_sum(tokens, model=call.model, provider=call.provider)
+    _, given, _, _, made = tokens
+    return _result(status="within", tokens=given + made, cost=cost, models=entry)
 
 
 def _why_unknown(record: UsageRecord) -> str:

@@ -14,9 +14,9 @@ from pytest_tokenbudget.price_rates import EXACT, canonical
 
 if TYPE_CHECKING:
     from pytest_tokenbudget.price_rates import Rates
-    from pytest_tokenbudget.record import ModelTokens
+    from pytest_tokenbudget.record import Counts
 
-_multiply = EXACT.multiply
+_multiply, _normalize = EXACT.multiply, EXACT.normalize
 _DIGITS_OF_A_MILLION = 6
 _MOST_UNITS = 10**60
 """Of a rate, so that the product with any count stays within the digits of the context."""
@@ -28,6 +28,7 @@ class FlatRates:
 
     Attributes:
         usd_per_unit: what a unit is worth, a power of ten.
+        ten_usd: units that are worth 10 USD at most: no fewer can come out with an exponent above zero.
         fresh: units per token of input that is neither read from the prompt cache nor written to it.
         cached: units per token that is read from it.
         cache_write: units per token that is written to it.
@@ -35,19 +36,21 @@ class FlatRates:
     """
 
     usd_per_unit: Decimal
+    ten_usd: int
     fresh: int
     cached: int
     cache_write: int
     output: int
 
-    def charge(self, tokens: ModelTokens) -> Decimal | None:
+    def charge(self, tokens: Counts) -> Decimal | None:
         """What they cost, in exact USD, as ``price_rates.charge`` has it; ``None`` where parts exceed the whole."""
         _, given, cached, written, made = tokens
         fresh = given - cached - written
         if fresh < 0:
             return None
         units = fresh * self.fresh + cached * self.cached + written * self.cache_write + made * self.output
-        return canonical(_multiply(units, self.usd_per_unit))
+        usd = _normalize(_multiply(units, self.usd_per_unit))
+        return usd if units < self.ten_usd else canonical(usd)
 
 
 def flat_rates(rates: Rates) -> FlatRates | None:
@@ -61,4 +64,5 @@ def flat_rates(rates: Rates) -> FlatRates | None:
     units = [int(amount.scaleb(-exponent, EXACT)) for amount in usd]
     if any(rate.tiers for rate in each) or max(units) >= _MOST_UNITS:
         return None
-    return FlatRates(Decimal(1).scaleb(exponent - _DIGITS_OF_A_MILLION, EXACT), *units)
+    usd_per_unit = Decimal(1).scaleb(exponent - _DIGITS_OF_A_MILLION, EXACT)
+    return FlatRates(usd_per_unit, int(EXACT.divide(10, usd_per_unit)), *units)

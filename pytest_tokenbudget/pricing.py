@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from pytest_tokenbudget.price_flat import FlatRates
-    from pytest_tokenbudget.record import ModelTokens
+    from pytest_tokenbudget.record import Counts
     from pytest_tokenbudget.usage import ModelCall
 
 __all__ = ["PriceBook", "PriceOverrides", "load_price_file", "parse_price_date"]
@@ -57,7 +57,7 @@ class PriceBook:
         self._overrides = overrides or PriceOverrides()
         self._price_date = price_date
         self._found: dict[tuple[str, str, str, str], Rates | str] = {}
-        self._flat: dict[tuple[str, str], FlatRates | None] = {}
+        self._flat: dict[str, dict[str, FlatRates | None]] = {}
 
     @property
     def date(self) -> date:
@@ -135,30 +135,30 @@ class PriceBook:
             )
         return amount
 
-    def price_sum(self, tokens: ModelTokens, *, model: str, provider: str = "") -> Decimal | None:
+    def price_sum(self, tokens: Counts, *, model: str, provider: str = "") -> Decimal | None:
         """What a sum of requests costs at the standard tier, in exact USD, as :meth:`price_usage` has it.
 
         Args:
-            tokens: what they used.
+            tokens: what they used, as ``ModelTokens`` has it.
             model: as for :meth:`price_usage`.
             provider: who bills.
 
         Returns:
             ``None`` where there is no price for it.
         """
-        key = (provider, model)
         try:
-            flat = self._flat[key]
+            flat = self._flat[provider][model]
         except KeyError:
-            flat = self._flat[key] = self._flat_rates(provider, model)
+            flat = self._flat.setdefault(provider, {})[model] = self._flat_rates(provider, model)
         if flat is not None and (cost := flat.charge(tokens)) is not None:
             return cost
+        requests, given, cached, written, made = tokens
         usage = Usage(
-            requests=tokens.requests,
-            input_tokens=tokens.input,
-            cached_input_tokens=tokens.cached,
-            cache_write_tokens=tokens.cache_write,
-            output_tokens=tokens.output,
+            requests=requests,
+            input_tokens=given,
+            cached_input_tokens=cached,
+            cache_write_tokens=written,
+            output_tokens=made,
         )
         try:
             return self.price_usage(usage, model=model, provider=provider)
