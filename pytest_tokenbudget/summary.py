@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from functools import cached_property, reduce
 from operator import attrgetter
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 EXACT = Context(prec=100)
 """Sums of money are exact, and do not depend on the decimal context that a test may have left behind."""
-
-_COUNTS = {each.name: attrgetter(each.name) for each in fields(Usage)}
 
 
 class PriceTable(TypedDict):
@@ -277,19 +275,20 @@ def _notes_of(
 def tally_of(calls: Sequence[ModelCall | WrittenCall], *, cache_hits: int = 0) -> Tally:
     """Add up priced calls: the same figures as ``Tally.of``, several times faster for a whole run."""
     usages = [call.usage for call in calls if call.usage is not None]
-    # Field by field: a tuple per call of a whole run would keep the garbage collector busy.
-    counts = {name: sum(map(count, usages)) for name, count in _COUNTS.items()}
     unmeasured = len(calls) - len(usages)
-    counts["requests"] += len(calls)
-    counts["unmeasured_requests"] += unmeasured
-    counts["estimated_requests"] += sum(call.usage is not None and call.source == "estimate" for call in calls)
-    counts["cache_hits"] += cache_hits
+    estimated = sum([call.source == "estimate" for call in calls if call.usage is not None])
     costs = [call.cost for call in calls if call.cost is not None]
     unpriced: set[str] = set()
     if len(costs) < len(usages) + unmeasured:
         unpriced = {call.model for call in calls if call.cost is None and call.usage is not None}
     return Tally(
-        usage=Usage(**counts),
+        usage=Usage.sum(usages)
+        + Usage(
+            requests=len(calls),
+            unmeasured_requests=unmeasured,
+            estimated_requests=estimated,
+            cache_hits=cache_hits,
+        ),
         known_cost=add_usd(costs),
         known_spent=add_usd([call.cost for call in calls if call.cost is not None and not call.replayed]),
         unpriced_models=tuple(sorted(unpriced)),

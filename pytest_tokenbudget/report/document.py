@@ -6,6 +6,8 @@ The entries that come once per test are written from templates, and only their t
 from __future__ import annotations
 
 import json
+from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.report import templates
@@ -29,9 +31,13 @@ NAME = "pytest-tokenbudget"
 # ASCII only, so that a lone surrogate in a name can be written to any file.
 _encode = json.JSONEncoder(allow_nan=False).encode
 _quote = json.encoder.encode_basestring_ascii
+_name = lru_cache(maxsize=1024)(_quote)
+"""For what many calls have in common."""
 
 _UNMEASURED = templates.figures(*["null"] * 7)
 _CHUNK = 2**16
+_ROWS = 32
+"""Are made before the next piece is: as long as half a chunk, where each test makes one call."""
 
 
 def to_json(summary: Summary) -> str:
@@ -98,8 +104,9 @@ def _shared(record: SharedRecord) -> str:
 def _used(calls: Sequence[ModelCall], cache_hits: int) -> str:
     """The sum of some calls, and their rows."""
     if len(calls) == 1:
-        figures = _figures(calls[0].usage, calls[0].cost)
-        return templates.used(usage_of(calls, cache_hits, figures), _call(calls[0], figures))
+        (call,) = calls
+        figures = _figures(call.usage, call.cost)
+        return templates.used(usage_of(calls, cache_hits, figures), _call(call, figures))
     rows = [_call(call, _figures(call.usage, call.cost)) for call in calls]
     return templates.used(usage_of(calls, cache_hits), ", ".join(rows))
 
@@ -139,14 +146,14 @@ def _usage(tally: Tally) -> str:
 
 def _call(call: ModelCall, figures: str) -> str:
     return templates.call_row(
-        _quote(call.model),
-        _quote(call.provider),
-        _quote(call.endpoint),
+        _name(call.model),
+        _name(call.provider),
+        _name(call.endpoint),
         call.source,
         "true" if call.replayed else "false",
         "null" if call.request_id is None else _quote(call.request_id),
         figures,
-        "null" if call.parts is None else _flat(call.parts),
+        "null" if call.parts is None else _template(*call.parts) % tuple(call.parts.values()),
     )
 
 
@@ -186,8 +193,8 @@ def entry_models(models: Mapping[str, ModelTokens]) -> str:
     """The models of a test's entry in the baseline: most often it is one."""
     if len(models) == 1:
         ((name, tokens),) = models.items()
-        return f"{{{templates.entry_model(_quote(name), *tokens)}}}"
-    return "{" + ", ".join([templates.entry_model(_quote(name), *models[name]) for name in sorted(models)]) + "}"
+        return f"{{{templates.entry_model(_name(name), *tokens)}}}"
+    return "{" + ", ".join([templates.entry_model(_name(name), *models[name]) for name in sorted(models)]) + "}"
 
 
 def _baseline(baseline: BaselineSummary | None) -> dict[str, Any] | None:
@@ -212,17 +219,23 @@ def _figure(value: Decimal | int | None) -> str | int | None:
 
 def _flat(values: Mapping[str, str | int]) -> str:
     """An object of texts and whole numbers; the encoder takes twice as long to get ready for one."""
-    pairs = [f"{_quote(key)}: {value if isinstance(value, int) else _quote(value)}" for key, value in values.items()]
-    return "{" + ", ".join(pairs) + "}"
+    shown = [value if isinstance(value, int) else _quote(value) for value in values.values()]
+    return _template(*values) % tuple(shown)
+
+
+@lru_cache(maxsize=256)
+def _template(*keys: str) -> str:
+    """Of an object, to be filled with its values: the limits that tests set and the roles in prompts are few."""
+    return "{" + ", ".join([f"{_quote(key).replace('%', '%%')}: %s" for key in keys]) + "}"
 
 
 def _field(name: str, value: Mapping[str, Any] | str | bool | None) -> tuple[str]:  # noqa: FBT001 - any JSON value
     return (f'"{name}": {_encode(value)}',)
 
 
-def _lines(name: str, rows: Iterable[str]) -> Iterator[str]:
+def _lines(name: str, rows: Iterator[str]) -> Iterator[str]:
     before = f'"{name}": [\n  '
-    for row in rows:
-        yield before + row
+    while some := ",\n  ".join(islice(rows, _ROWS)):
+        yield before + some
         before = ",\n  "
     yield f'"{name}": []' if before.startswith('"') else "\n ]"

@@ -16,11 +16,14 @@ UNKNOWN = "unknown"
 
 # A context of its own: a test may leave behind any precision, rounding or trap.
 _CONTEXT = Context(prec=200, rounding=ROUND_HALF_UP)
+_to_text = _CONTEXT.to_sci_string
 
 
 def plain_usd(amount: Decimal) -> str:
     """USD in full for machines: no exponent, no rounding, no trailing zeros; ``0`` for nothing."""
-    text = f"{amount:f}"
+    text = _to_text(amount)
+    if "E" in text:  # for the few that are so small or so large: the format takes several times as long
+        text = f"{amount:f}"
     if text[-1] == "0" and "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -191,6 +192,22 @@ def test_one_test_is_one_line():
     lines = to_json(Summary.of(records, **HEAD)).splitlines()
     assert sum('"nodeid": "t' in line for line in lines) == 3
     assert to_json(Summary.of(records, **HEAD)).endswith("}\n")
+
+
+@pytest.mark.parametrize("count", [*range(1, 4), *range(30, 36), 64, 65, 96, 97])
+def test_many_tests_are_a_line_each_in_their_order(count):
+    nodeids = [f"test_{number}" for number in range(count)]
+    text = to_json(Summary.of([UsageRecord(nodeid=nodeid, calls=(MINI,)) for nodeid in nodeids], **HEAD))
+    begin, end = text.index('"tests": [\n') + len('"tests": [\n'), text.index("\n ],\n", text.index('"tests"'))
+    lines = text[begin:end].split(",\n")
+    assert [json.loads(line)["nodeid"] for line in lines] == nodeids
+    assert all(line.startswith("  {") for line in lines)
+
+
+@pytest.mark.parametrize("parts", [{}, {"user": 5}, {"100%s": 1, "%": 2, 'a"b\\': 3, "\ud800": 4}])
+def test_the_parts_of_an_input_are_written_whatever_their_names_are(parts):
+    document = json.loads(to_json(Summary.of([UsageRecord(nodeid="a", calls=(replace(MINI, parts=parts),))], **HEAD)))
+    assert document["tests"][0]["calls"][0]["parts"] == parts
 
 
 names = st.text(alphabet=st.characters(), max_size=20) | st.sampled_from(["\ud800", '"}', "\n", "\\", "%s", "\u2028"])

@@ -60,10 +60,17 @@ def test_what_is_unknown_or_an_estimate_says_so():
         ("1E+3", "1000"),
         ("100", "100"),
         ("0.0000000000000000000001", "0.0000000000000000000001"),
+        (f"{'7' * 300}.{'1' * 300}0", f"{'7' * 300}.{'1' * 300}"),
     ],
 )
 def test_money_for_machines(amount, text):
     assert plain_usd(Decimal(amount)) == text
+
+
+def test_money_for_machines_does_not_depend_on_the_context_that_a_test_left_behind():
+    with decimal.localcontext(decimal.Context(prec=2, capitals=0, rounding=decimal.ROUND_UP)):
+        shown = [plain_usd(Decimal(amount)) for amount in ("7.25E-9", "1.25E+3", "0.04411", "123456")]
+    assert shown == ["0.00000000725", "1250", "0.04411", "123456"]
 
 
 @pytest.mark.parametrize(
