@@ -53,9 +53,12 @@ def read(schema: str, text: str) -> dict[str, dict[str, ModelTokens]] | None:
         while position < end:
             if (found := take_test(text, position, end)) is None:
                 return None
-            quoted, *first, others = found.groups()
+            quoted, name, written, cached, given, made, requests, others = found.groups()
             nodeid = intern(unquote(quoted))  # where reports are read as well, each id is in memory once
-            tests[nodeid] = {} if others is None else _models_of([first, *take_models(others)])
+            models = {} if name is None else {_name(name): _tokens_of(written, cached, given, made, requests)}
+            if others:
+                _add(models, take_models(others))
+            tests[nodeid] = models
             count += 1
             position = found.end()
     except NotPlain:
@@ -72,16 +75,19 @@ def _takers() -> tuple[Callable[[str, int, int], re.Match[str] | None], Callable
     return re.compile(test + r"(?:,\n(?=.)|\Z)").match, re.compile(model).findall
 
 
-def _models_of(rows: Sequence[Sequence[str]]) -> dict[str, ModelTokens]:
-    models = {}
-    for name, *counts in rows:
-        written, cached, given, made, requests = map(count_of, counts)
-        if cached + written > given:
-            raise NotPlain
-        models[_name(name)] = model_tokens((requests, given, cached, written, made))
-    if len(models) < len(rows):
+def _add(models: dict[str, ModelTokens], others: Sequence[Sequence[str]]) -> None:
+    """Add the other models of a test to its first one."""
+    models |= {_name(name): _tokens_of(*counts) for name, *counts in others}
+    if len(models) <= len(others):
         raise NotPlain
-    return models
+
+
+def _tokens_of(written: str, cached: str, given: str, made: str, requests: str) -> ModelTokens:
+    """One model's tokens, in the order in which they stand in the file."""
+    new, reused, whole = count_of(written), count_of(cached), count_of(given)
+    if new + reused > whole:
+        raise NotPlain
+    return model_tokens((count_of(requests), whole, reused, new, count_of(made)))
 
 
 _name = lru_cache(maxsize=1024)(unquote)

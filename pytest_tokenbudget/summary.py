@@ -313,7 +313,7 @@ def _tally_of_written(calls: Sequence[WrittenCall]) -> Tally:
             cache_write_tokens=written,
             output_tokens=made,
             reasoning_tokens=sum([call.reasoning_tokens for call in calls]),
-            estimated_requests=sum([call.estimated for call in calls]),
+            estimated_requests=sum([call.source == "estimate" for call in calls]),
         ),
         known_cost=add_usd([call.cost for call in calls]),
         known_spent=add_usd([call.cost for call in calls if not call.replayed]),

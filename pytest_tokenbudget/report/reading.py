@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 256 * 1024 * 1024
 """A report of 250,000 tests is smaller; a larger file is another file."""
 
+_BUFFER = 64 * 1024
+"""Of a report: a module's tests, sorted, are read again in an order that is not quite that of their lines."""
+
 # How a report is laid out: the lines around those of its tests.
 _BEGIN, _END = b' "tests": [\n', b" ],\n"
 
@@ -83,7 +86,7 @@ def _read_by_lines(path: Path, entries: Mapping[str, Entry], files: ExitStack | 
         if path.stat().st_size > MAX_BYTES:
             return None
         with ExitStack() as opened:
-            file = opened.enter_context(path.open("rb"))
+            file = opened.enter_context(path.open("rb", buffering=_BUFFER))
             frame = list(_head(file))
             if frame[-1:] != [_BEGIN]:
                 return None
