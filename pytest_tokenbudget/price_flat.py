@@ -45,10 +45,14 @@ class FlatRates:
     def charge(self, tokens: Counts) -> Decimal | None:
         """What they cost, in exact USD, as ``price_rates.charge`` has it; ``None`` where parts exceed the whole."""
         _, given, cached, written, made = tokens
-        fresh = given - cached - written
+        fresh = given - cached
+        units = cached * self.cached + made * self.output
+        if written:  # few providers bill for it
+            fresh -= written
+            units += written * self.cache_write
         if fresh < 0:
             return None
-        units = fresh * self.fresh + cached * self.cached + written * self.cache_write + made * self.output
+        units += fresh * self.fresh
         usd = _normalize(_multiply(units, self.usd_per_unit))
         return usd if units < self.ten_usd else canonical(usd)
 
