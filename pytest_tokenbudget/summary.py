@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from functools import cached_property, reduce
+from heapq import nlargest
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypedDict
 
@@ -225,15 +226,22 @@ class Summary:
         return tuple(sorted(rows, key=lambda row: (row.tally.known_cost.copy_negate(), row.provider, row.model)))
 
     @cached_property
+    def users(self) -> tuple[UsageRecord, ...]:
+        """The tests that called a model or its cache, by node id."""
+        used = (record for record in self.tests if record.calls or record.cache_hits)
+        return tuple(sorted(used, key=attrgetter("nodeid")))
+
+    @cached_property
     def costliest(self) -> tuple[UsageRecord, ...]:
-        """The tests that called a model or its cache: by known cost, then tokens, then node id."""
-        used = sorted(
-            (record for record in self.tests if record.calls or record.cache_hits), key=attrgetter("nodeid")
-        )
+        """The same tests: by known cost, then tokens, then node id."""
         # One order after the other: keys of all three at once are a tuple and two numbers more for each test.
-        used.sort(key=_tokens, reverse=True)
+        used = sorted(self.users, key=_tokens, reverse=True)
         used.sort(key=_known_cost, reverse=True)
         return tuple(used)
+
+    def costliest_of(self, most: int) -> tuple[UsageRecord, ...]:
+        """The first of ``costliest``, and no more than so many, without putting all others in order."""
+        return tuple(nlargest(most, self.users, key=lambda record: (_known_cost(record), _tokens(record))))
 
     @property
     def parts(self) -> tuple[UsageRecord | SharedRecord, ...]:

@@ -46,10 +46,10 @@ def render_markdown(summary: Summary) -> str:
         blocks.append("\n".join(map(_fact, said)))
     # What failed comes first here: a page is read from its top.
     blocks += [_finding(finding) for finding in reversed(found)]
-    costliest = summary.costliest
-    if costliest:
-        title = "Costliest tests" + (f" ({MOST} of {len(costliest):,})" if len(costliest) > MOST else "")
-        blocks.append(_details(title, _tests(costliest[:MOST], compared=summary.baseline is not None)))
+    if summary.users:
+        count = len(summary.users)
+        title = "Costliest tests" + (f" ({MOST} of {count:,})" if count > MOST else "")
+        blocks.append(_details(title, _tests(summary.costliest_of(MOST), compared=summary.baseline is not None)))
     models = summary.models
     if models:
         named = zip(model_names(models)[:MOST], models[:MOST], strict=True)

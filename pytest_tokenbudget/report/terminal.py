@@ -74,7 +74,8 @@ def render_terminal(summary: Summary, *, width: int = 80, verbosity: int = 0, as
     if not (used or found or summary.run_violations or summary.price_change):
         return []
     if used and verbosity >= 0:
-        page.add_tests(summary.costliest, compared=summary.baseline is not None, enforced=summary.enforced)
+        shown = summary.costliest if page.everything else summary.costliest_of(MOST)
+        page.add_tests(shown, len(summary.users), compared=summary.baseline is not None, enforced=summary.enforced)
         page.add_shared(summary.shared)
         page.add_models(summary, total)
     # In the order in which one asks: what does it cost, what got dearer and why, what is to be done.
@@ -94,20 +95,18 @@ class _Page:
         self.everything = everything
         self.ascii_only = ascii_only
 
-    def add_tests(self, tests: Sequence[UsageRecord], *, compared: bool, enforced: bool) -> None:
+    def add_tests(self, shown: Sequence[UsageRecord], count: int, *, compared: bool, enforced: bool) -> None:
         """The costliest tests: what they use, how that changed, and how near it is to their budget.
 
         Args:
-            tests: the dearest first.
+            shown: the dearest first.
+            count: how many there are.
             compared: whether there is a baseline.
             enforced: whether a verdict fails its test.
         """
-        if not tests:
+        if not shown:
             return
-        shown = self._some(tests)
-        hidden = (
-            f" ({len(shown)} of {len(tests):,}; -vv shows all and their calls)" if len(shown) < len(tests) else ""
-        )
+        hidden = f" ({len(shown)} of {count:,}; -vv shows all and their calls)" if len(shown) < count else ""
         self._heading(f"costliest tests{hidden}")
         tallies = [tally_of(record.figures, cache_hits=record.cache_hits) for record in shown]
         columns = self._figure_columns(tallies, detailed=self.width >= WIDE)

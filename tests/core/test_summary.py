@@ -168,6 +168,22 @@ def test_models_and_tests_stand_dearest_first_then_by_name():
     assert [record.nodeid for record in summary.costliest] == ["c", "a", "b"]
 
 
+@pytest.mark.parametrize("most", [0, 1, 2, 5, 59, 60, 61])
+def test_the_first_of_the_costliest_are_the_first_of_all(most):
+    """With many equals: the same cost written in two ways, the same tokens, and none known."""
+    amounts = (Decimal("0.001"), Decimal("0.0010"), Decimal("0.5"), Decimal(0), None)
+    records = [
+        UsageRecord(
+            nodeid=f"test_{number * 37 % 60}",
+            calls=(ModelCall(model="m", usage=Usage(input_tokens=number % 3), cost=amounts[number % 5]),),
+        )
+        for number in range(60)
+    ]
+    summary = summarize([*records, UsageRecord(nodeid="idle", cache_hits=0)])
+    assert summary.costliest_of(most) == summary.costliest[:most]
+    assert len(summary.users) == 60
+
+
 def test_a_decimal_context_left_behind_by_a_test_changes_nothing():
     summary = summarize([UsageRecord(nodeid=str(n), calls=(call("0.123456789"),)) for n in range(3)])
     with decimal.localcontext(decimal.Context(prec=2)):
