@@ -282,13 +282,21 @@ def _notes_of(
 
 def tally_of(calls: Sequence[ModelCall | WrittenCall], *, cache_hits: int = 0) -> Tally:
     """Add up priced calls: the same figures as ``Tally.of``, several times faster for a whole run."""
-    usages = [call.usage for call in calls if call.usage is not None]
+    usages, costs, spent = [], [], []
+    estimated = 0
+    without_cost = []
+    for call in calls:  # once: those of a whole run are more than a processor's cache holds
+        usage, cost = call.usage, call.cost
+        if usage is not None:
+            usages.append(usage)
+            estimated += call.source == "estimate"
+        if cost is None:
+            without_cost.append(call)
+        else:
+            costs.append(cost)
+            if not call.replayed:
+                spent.append(cost)
     unmeasured = len(calls) - len(usages)
-    estimated = sum([call.source == "estimate" for call in calls if call.usage is not None])
-    costs = [call.cost for call in calls if call.cost is not None]
-    unpriced: set[str] = set()
-    if len(costs) < len(usages) + unmeasured:
-        unpriced = {call.model for call in calls if call.cost is None and call.usage is not None}
     return Tally(
         usage=Usage.sum(usages)
         + Usage(
@@ -298,9 +306,9 @@ def tally_of(calls: Sequence[ModelCall | WrittenCall], *, cache_hits: int = 0) -
             cache_hits=cache_hits,
         ),
         known_cost=add_usd(costs),
-        known_spent=add_usd([call.cost for call in calls if call.cost is not None and not call.replayed]),
-        unpriced_models=tuple(sorted(unpriced)),
-        spent_unknown=len(costs) < len(calls) and any(call.cost is None and not call.replayed for call in calls),
+        known_spent=add_usd(spent),
+        unpriced_models=tuple(sorted({call.model for call in without_cost if call.usage is not None})),
+        spent_unknown=not all(call.replayed for call in without_cost),
         unmeasured_reasons=tuple(
             sorted({call.reason or "no usage was reported" for call in calls if call.usage is None})
         )
