@@ -98,9 +98,9 @@ class Budget:
     def to_dict(self) -> dict[str, str | int]:
         """The limits that are set; money and tolerance as decimal strings."""
         return {
-            name: f"{value:f}" if isinstance(value, Decimal) else value
-            for name, value in zip(LIMIT_NAMES, _all_limits_of(self), strict=True)
-            if value is not None
+            name: format(value, "f") if isinstance(value, Decimal) else value
+            for name in LIMIT_NAMES
+            if (value := getattr(self, name)) is not None
         }
 
     @classmethod
@@ -116,7 +116,6 @@ class Budget:
 
 _UNLIMITED = Budget()
 LIMIT_NAMES = tuple(each.name for each in fields(Budget) if each.name != "origins")
-_all_limits_of: Callable[[Budget], tuple[int | Decimal | None, ...]] = attrgetter(*LIMIT_NAMES)
 _limits_of: Callable[[Budget], tuple[int | Decimal | None, ...]] = attrgetter(
     *(name for name in LIMIT_NAMES if name != "tolerance")
 )
