@@ -10,6 +10,7 @@ from vcr import VCR
 from vcr.cassette import Cassette
 from vcr.errors import UnhandledHTTPRequestError
 from vcr.matchers import requests_match
+from vcr.persisters.filesystem import CassetteNotFoundError
 from vcr.record_mode import RecordMode
 from vcr.request import Request
 
@@ -44,6 +45,7 @@ def open_cassette(playback: Playback, options: dict[str, Any], match_on: tuple[s
     cassette = TokenCassette(
         playback,
         indexed=match_on == DEFAULT_MATCH and "additional_matchers" not in options,
+        plain=not options.keys() - {"serializer"},
         **_merged_config(options, match_on),
         path=str(playback.path),
         persister=file,
@@ -75,15 +77,17 @@ class TokenCassette(Player, Cassette):  # type: ignore[misc]
     Args:
         playback: what it belongs to.
         indexed: whether requests are found by ``request_key``; else by vcrpy's matchers, one after the other.
+        plain: whether nothing of the user's, filter or hook, is to be run on what is loaded.
         config: what vcrpy's own constructor takes.
     """
 
     write_protected = Cassette.write_protected
 
-    def __init__(self, playback: Playback, *, indexed: bool, **config: Any) -> None:
+    def __init__(self, playback: Playback, *, indexed: bool, plain: bool, **config: Any) -> None:
         Cassette.__init__(self, **config)
         self._start(playback)
         self._indexed = indexed
+        self._plain = plain
         self._asked: tuple[Request, Request | None] | None = None
         self._loaded_count = 0
         self._loading = False
@@ -91,7 +95,10 @@ class TokenCassette(Player, Cassette):  # type: ignore[misc]
     def _load(self) -> None:
         self._loading = True
         try:
-            super()._load()
+            if self._plain:
+                self._load_plain()
+            else:
+                super()._load()
             self._loaded_count = len(self.data)  # vcrpy 8 keeps no count
         except CassetteError:
             raise
@@ -100,13 +107,24 @@ class TokenCassette(Player, Cassette):  # type: ignore[misc]
         finally:
             self._loading = False
 
+    def _load_plain(self) -> None:
+        """Do what vcrpy does where there are no hooks, without its copy of each response."""
+        try:
+            requests, responses, *metadata = self._persister.load_shared(self._path)
+        except CassetteNotFoundError:
+            return
+        self.data = list(zip(requests, responses, strict=True))
+        self._old_interactions = list(self.data)
+        self._metadata = metadata[0] if metadata else {}
+        self.rewound = True
+
     @fails_closed
     def ask(self, method: str, url: str, body: bytes, headers: Any) -> dict[str, Any] | Recording | None:
         """As ``Player.ask`` says."""
         request = Request(method, url, body, headers)
-        if self.filter_request(request) is None:
-            return None
         with self._lock:
+            if self.filter_request(request) is None:
+                return None
             if not self.write_protected and not self._can_play(request):
                 return Recording(self, request)
             return self._play(request)
@@ -119,7 +137,7 @@ class TokenCassette(Player, Cassette):  # type: ignore[misc]
     def append(self, request: Request, response: dict[str, Any]) -> None:
         """Add an exchange: one that was loaded, or one that a stub of vcrpy's had a real server answer."""
         if self._loading:
-            super().append(request, response)
+            Cassette.append(self, request, response)
             return
         tap(request, response, replayed=False)
         self.store(request, response)

@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,10 @@ class CassetteFile:
         """
         return _read_exchanges(path, self._content(path))
 
+    def load_shared(self, path: str) -> Any:
+        """As ``load_cassette``, for one who changes nothing of it: what many tests play is read once."""
+        return _read_once(path, self._content(path))
+
     def _content(self, path: str) -> bytes:
         data = None if self.fresh else self._found if self._records else read_bytes(path)
         if data is None:
@@ -174,6 +179,9 @@ def _read_exchanges(path: str, data: bytes) -> tuple[Any, ...]:
     check_exchanges(path, requests, responses)
     metadata = document.get("metadata")
     return (requests, responses, metadata) if metadata else (requests, responses)
+
+
+_read_once = lru_cache(maxsize=8)(_read_exchanges)
 
 
 def _scrubbed(cassette_dict: dict[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from vcr.request import Request
-
+    from pytest_tokenbudget.capture.plain_request import PlainRequest
     from pytest_tokenbudget.capture.playback import Miss, Playback
     from pytest_tokenbudget.capture.player import Player
     from pytest_tokenbudget.capture.wire.exchange import Reading
@@ -117,7 +116,7 @@ class StandIn(NamedTuple):
     input_tokens: int
 
 
-def find_stand_in(cassette: Player, request: Request) -> StandIn | None:
+def find_stand_in(cassette: Player, request: PlainRequest) -> StandIn | None:
     """The recording of the same endpoint and model that comes nearest to a request.
 
     Returns:

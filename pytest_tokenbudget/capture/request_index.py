@@ -1,4 +1,7 @@
-"""What two requests must have in common to be the same, and where the recordings of each stand in a cassette."""
+"""What two requests must have in common to be the same, and where the recordings of each stand in a cassette.
+
+The requests are plain ones, or vcrpy's.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from pytest_tokenbudget.capture.secret_shapes import secret_parameter
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-    from vcr.request import Request
+    from pytest_tokenbudget.capture.plain_request import PlainRequest
 
 
 class Index:
@@ -22,12 +25,12 @@ class Index:
     What it costs to find one does not grow with the cassette.
     """
 
-    def __init__(self, key_of: Callable[[Request], Hashable]) -> None:
+    def __init__(self, key_of: Callable[[PlainRequest], Hashable]) -> None:
         self._key_of = key_of
         self._entered = 0
         self._waiting: dict[Hashable, deque[int]] = defaultdict(deque)
 
-    def first(self, request: Request, data: list[tuple[Request, Any]], played: Mapping[int, int]) -> int | None:
+    def first(self, request: PlainRequest, data: list[tuple[Any, Any]], played: Mapping[int, int]) -> int | None:
         """The first recording of a request that was not played; where all were, the last; where none is, none."""
         for index in range(self._entered, len(data)):
             self._waiting[self._key_of(data[index][0])].append(index)
@@ -40,13 +43,13 @@ class Index:
         return waiting[0]
 
 
-def exact_key(request: Request) -> tuple[Any, ...]:
+def exact_key(request: PlainRequest) -> tuple[Any, ...]:
     """What two requests have in common that are the same to the byte."""
     body = request._body  # noqa: SLF001 - vcrpy's public body may be an iterator, which can be read once
     return request.method, request.uri, body if isinstance(body, bytes) else canonical_body(request)
 
 
-def request_key(request: Request) -> tuple[Any, ...]:
+def request_key(request: PlainRequest) -> tuple[Any, ...]:
     """What two requests must have in common to be the same: method, URL and body as JSON, all without secrets."""
     parts = urlsplit(scrub_url(request.uri))
     query = tuple(sorted(pair for pair in parse_qsl(parts.query) if not secret_parameter(pair[0])))
@@ -61,7 +64,7 @@ def request_key(request: Request) -> tuple[Any, ...]:
     )
 
 
-def canonical_body(request: Request) -> bytes:
+def canonical_body(request: Any) -> bytes:
     """The body in the one form that equal JSON has: sorted keys, no blanks, whole numbers as such, no secrets."""
     body = request._body if isinstance(request._body, dict | list) else body_bytes(request)  # noqa: SLF001
     body = scrub_body(unpack(body, request.headers).body)
@@ -78,7 +81,7 @@ def canonical_body(request: Request) -> bytes:
         return body_bytes(request)
 
 
-def body_bytes(request: Request) -> bytes:
+def body_bytes(request: Any) -> bytes:
     """The request's body as bytes, whatever form the client gave it."""
     body = request.body
     if body is None:

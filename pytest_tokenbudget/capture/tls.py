@@ -31,7 +31,8 @@ def hook_contexts(library: ModuleType) -> None:
 
 def _shared(create: Callable[..., Any]) -> Callable[..., Any]:
     known: dict[tuple[object, ...], Any] = {}
-    # httpx2 leaves the choice of certificates to httpcore2, which makes the same one for a connection that has none.
+    # httpx2 leaves the choice of certificates to httpcore2, which makes the same one for a connection that has none,
+    # and looks at the environment for it.
     asks_for_default = "default_ssl_context" in getattr(create, "__code__", _shared.__code__).co_names
 
     @functools.wraps(create)
@@ -39,7 +40,7 @@ def _shared(create: Callable[..., Any]) -> Callable[..., Any]:
         playback = active_playback()
         if playback is None or playback.live or verify is not True or cert is not None or options:
             return create(verify=verify, cert=cert, trust_env=trust_env, **options)
-        if asks_for_default and not any(os.environ.get(name) for name in _CERTIFICATES):
+        if asks_for_default and trust_env and not any(os.environ.get(name) for name in _CERTIFICATES):
             return None
         key = (trust_env, *(os.environ.get(name) for name in _CERTIFICATES))
         if key not in known:

@@ -57,7 +57,7 @@ def test_no_context_is_built_where_a_connection_makes_the_same(library, built, t
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
     with insert(playback_of(tmp_path)):
-        clients = [library.Client(), library.Client(trust_env=False), library.Client(proxy="http://127.0.0.1:9")]
+        clients = [library.Client(), library.Client(proxy="http://127.0.0.1:9")]
     for client in clients:
         client.close()
     assert not built or library.__name__ == "httpx"
@@ -120,6 +120,18 @@ def test_a_client_that_outlives_its_test_looks_at_certificates(library, tls_serv
     with insert(playback_of(tmp_path)):
         client = getattr(library, kind)()
     assert get(client, url) == "hello"
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_a_client_that_does_not_ask_the_environment_does_not_later(library, tls_server, tmp_path, monkeypatch, kind):
+    url, certificate = tls_server
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with insert(playback_of(tmp_path)):
+        client = getattr(library, kind)(trust_env=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with pytest.raises(library.ConnectError, match=r"(?i)certificate.verify.failed"):
+        get(client, url)
 
 
 def test_a_client_with_wishes_of_its_own_gets_its_own(library, built, tmp_path):

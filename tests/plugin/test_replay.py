@@ -204,8 +204,9 @@ def test_a_missing_cassette_says_how_to_record_it(pytester, client, run):
 def test_talk_with_a_server_of_the_test_itself_passes(pytester, client, run):
     pytester.makepyfile(
         test_a="""
-        import threading, urllib.request, socket
+        import asyncio, threading, urllib.request, socket
         from http.server import BaseHTTPRequestHandler, HTTPServer
+        import aiohttp
         import httpx2 as httpx
         from client import ask
 
@@ -217,6 +218,10 @@ def test_talk_with_a_server_of_the_test_itself_passes(pytester, client, run):
                 self.wfile.write(b"ok")
             def log_message(self, *args): pass
 
+        async def get(url):
+            async with aiohttp.ClientSession() as session, session.get(url) as answer:
+                return await answer.text()
+
         def test_it(usage):
             with HTTPServer(("", 0), Handler) as local:
                 thread = threading.Thread(target=local.serve_forever, args=(0.01,))
@@ -226,6 +231,7 @@ def test_talk_with_a_server_of_the_test_itself_passes(pytester, client, run):
                         url = f"http://{host}:{local.server_port}/health"
                         assert urllib.request.urlopen(url).read() == b"ok"
                         assert httpx.get(url, trust_env=False).text == "ok"
+                        assert asyncio.run(get(url)) == "ok"
                     assert ask("hi") == "You said: hi"
                 finally:
                     local.shutdown()
