@@ -89,8 +89,9 @@ class Activation:
         if self._extent is not None and hasattr(self._config, "workeroutput"):
             from pytest_tokenbudget.extent import DESELECTED  # noqa: PLC0415 - it is loaded by now
             from pytest_tokenbudget.handover import LATE, LEFTOVER  # noqa: PLC0415 - likewise
+            from pytest_tokenbudget.plain_record import plain_shared  # noqa: PLC0415 - likewise
 
-            self._config.workeroutput[LEFTOVER] = [record.to_dict() for record in left]
+            self._config.workeroutput[LEFTOVER] = [plain_shared(record) for record in left]
             self._config.workeroutput[LATE] = late
             self._config.workeroutput[DESELECTED] = self._extent.deselected
         elif self._collector is not None:

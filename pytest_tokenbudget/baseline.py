@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_tokenbudget.budget import Violation
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.files import locked, write_atomically
-from pytest_tokenbudget.frozen import maker_of
-from pytest_tokenbudget.record import BaselineResult, ModelTokens
+from pytest_tokenbudget.record import BaselineResult, ModelTokens, baseline_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -40,8 +39,6 @@ _EXACT = Context(prec=10_000, traps=[InvalidOperation, Overflow])
 _CONFLICT = re.compile(rb"^(?:<<<<<<<|\|\|\|\|\|\|\||=======|>>>>>>>)", re.MULTILINE)
 _TOO_LARGE = f"larger than {MAX_BYTES // 1024**2} MiB"
 _SHOWN = 80
-
-_result = maker_of(BaselineResult)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +174,7 @@ def compare(
             status = "over"
         elif less and not more:
             status = "improved"
-    return _result(status=status, tokens=tokens, cost=cost, models=entry)
+    return baseline_result(status=status, tokens=tokens, cost=cost, models=entry)
 
 
 def violations(

@@ -18,6 +18,7 @@ from pytest_tokenbudget.files import shown_from
 from pytest_tokenbudget.handover import LATE, LEFTOVER
 from pytest_tokenbudget.late import spool_path, unspool
 from pytest_tokenbudget.outcomes import Outcomes
+from pytest_tokenbudget.plain_record import shared_of
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.run_baseline import RunBaseline
 from pytest_tokenbudget.spending import Spending
@@ -143,7 +144,7 @@ class Collector:
         self._crashed = self._crashed or bool(error)
         output = getattr(node, "workeroutput", {})  # taken out of: of an interrupted worker, xdist tells twice
         self.extent.deselected = self.extent.deselected or output.get(DESELECTED, False)
-        self.take_shared([SharedRecord.from_dict(each) for each in output.pop(LEFTOVER, ())])
+        self.take_shared([shared_of(each) for each in output.pop(LEFTOVER, ())])
         self.take_late(output.pop(LATE, ()))
         if workerinput := getattr(node, "workerinput", None):
             self._spools.append(spool_path(workerinput))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_tokenbudget.record import SharedRecord, UsageRecord, survives_as_it_is
+from pytest_tokenbudget.plain_record import plain_record, plain_shared, record_of, shared_of, survives_as_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pytest
 
+    from pytest_tokenbudget.record import SharedRecord, UsageRecord
     from pytest_tokenbudget.summary import Note
 
 FIGURES_ATTRIBUTE = "token_budget_figures"
@@ -60,12 +61,12 @@ class Post:
         if record is None and not shared and not late:
             return
         if self._to_controller:
-            plain = None if record is None else record.to_dict()
-            carried = {"record": plain, "shared": [each.to_dict() for each in shared], "late": late}
+            plain = None if record is None else plain_record(record)
+            carried = {"record": plain, "shared": [plain_shared(each) for each in shared], "late": late}
             setattr(report, _ATTRIBUTE, carried)
         else:
             arrived = None if record is None else as_arrived(record)
-            others = [SharedRecord.from_dict(each.to_dict()) for each in shared]
+            others = [shared_of(plain_shared(each)) for each in shared]
             self._last = report, Handover(arrived, others, late)
 
     def receive(self, report: pytest.TestReport) -> Handover:
@@ -83,14 +84,14 @@ def as_arrived(record: UsageRecord) -> UsageRecord:
 
     Where that changes nothing, it is the record itself, which still knows where its limits were set.
     """
-    return record if survives_as_it_is(record) else UsageRecord.from_dict(record.to_dict())
+    return record if survives_as_it_is(record) else record_of(plain_record(record))
 
 
 def _read(carried: dict[str, Any]) -> Handover:
     record = carried["record"]
     return Handover(
-        None if record is None else UsageRecord.from_dict(record),
-        [SharedRecord.from_dict(each) for each in carried["shared"]],
+        None if record is None else record_of(record),
+        [shared_of(each) for each in carried["shared"]],
         carried["late"],
     )
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import Violation, judge, verdict_of
-from pytest_tokenbudget.frozen import maker_of, remade
-from pytest_tokenbudget.record import BaselineResult
+from pytest_tokenbudget.frozen import remade
+from pytest_tokenbudget.record import BaselineResult, baseline_result
 from pytest_tokenbudget.written_call import WrittenCall
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.pricing import PriceBook
     from pytest_tokenbudget.record import ModelTokens, Tally, UsageRecord
     from pytest_tokenbudget.settings import Settings
-
-_result = maker_of(BaselineResult)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +126,7 @@ def _unchanged(record: UsageRecord, entry: Mapping[str, ModelTokens], book: Pric
         return None
     cost = book.price_sum(tokens, model=model, provider=call.provider)
     _, given, _, _, made = tokens
-    return _result(status="within", tokens=given + made, cost=cost, models=entry)
+    return baseline_result(status="within", tokens=given + made, cost=cost, models=entry)
 
 
 def _why_unknown(record: UsageRecord) -> str:

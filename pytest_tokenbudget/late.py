@@ -12,7 +12,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_tokenbudget.record import sendable
+from pytest_tokenbudget.plain_record import sendable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

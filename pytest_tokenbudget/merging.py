@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.errors import ConfigurationError
-from pytest_tokenbudget.record import call_to_dict
+from pytest_tokenbudget.plain_record import plain_call, plain_record
 from pytest_tokenbudget.summary import BaselineSummary, Summary, join_shared
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def _in_order(records: Sequence[UsageRecord]) -> tuple[UsageRecord, ...]:
 
 
 def _canonical(record: UsageRecord) -> str:
-    return json.dumps(record.to_dict(), sort_keys=True)
+    return json.dumps(plain_record(record), sort_keys=True)
 
 
 def _canonical_call(call: ModelCall) -> str:
-    return json.dumps(call_to_dict(call), sort_keys=True)
+    return json.dumps(plain_call(call), sort_keys=True)

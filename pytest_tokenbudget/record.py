@@ -1,24 +1,22 @@
-"""What one test or shared fixture used: the record that crosses from worker to controller, and its one wire form."""
+"""What one test or shared fixture used: the record that crosses from worker to controller."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Context, Decimal
 from functools import partial, reduce
-from operator import add, attrgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from operator import add
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pytest_tokenbudget.budget import Budget, Violation
-from pytest_tokenbudget.frozen import quickly_made, remade
+from pytest_tokenbudget.frozen import maker_of, quickly_made, remade
 from pytest_tokenbudget.usage import ModelCall, Usage
 from pytest_tokenbudget.written_call import WrittenCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pytest_tokenbudget.budget import Verdict
+    from pytest_tokenbudget.budget import Budget, Verdict, Violation
 
-Value = TypeVar("Value")
 Outcome = Literal["passed", "failed", "error", "skipped", "xfailed", "xpassed"]
 BaselineStatus = Literal["new", "within", "over", "improved"]
 
@@ -138,6 +136,10 @@ class BaselineResult:
     models: Mapping[str, ModelTokens] | None = None
 
 
+baseline_result = maker_of(BaselineResult)
+"""Makes the same: there is one for each test of a suite."""
+
+
 @quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRecord:
@@ -219,56 +221,9 @@ class UsageRecord:
             models[call.model] = tokens if known is None else known.plus(tokens)
         return models if len(models) <= 1 else dict(sorted(models.items()))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data (str, int, bool, list, dict) that survives JSON and execnet; money as strings."""
-        return {
-            "nodeid": sendable(self.nodeid),
-            "outcome": self.outcome,
-            "verdict": self.verdict,
-            "calls": [call_to_dict(call) for call in self.calls],
-            "late_calls": self.late_calls,
-            "cache_hits": self.cache_hits,
-            "budget": None if self.budget is None else self.budget.to_dict(),
-            "violations": [_violation_to_dict(violation) for violation in self.violations],
-            "baseline": None if self.baseline is None else _baseline_to_dict(self.baseline),
-            **{name: [sendable(line) for line in getattr(self, name)] for name in _TEXTS},
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> UsageRecord:
-        """The inverse of ``to_dict``."""
-        return cls(
-            nodeid=data["nodeid"],
-            outcome=data["outcome"],
-            verdict=data["verdict"],
-            calls=tuple(call_from_dict(call) for call in data["calls"]),
-            late_calls=data["late_calls"],
-            cache_hits=data["cache_hits"],
-            budget=None if data["budget"] is None else Budget.from_dict(data["budget"]),
-            violations=tuple(_violation_from_dict(violation) for violation in data["violations"]),
-            baseline=None if data["baseline"] is None else _baseline_from_dict(data["baseline"]),
-            **{name: tuple(data[name]) for name in _TEXTS},
-        )
-
     def with_outcome(self, outcome: Outcome) -> UsageRecord:
         """The same record with another outcome."""
         return self if outcome == self.outcome else remade(self, outcome=outcome)
-
-
-def survives_as_it_is(record: UsageRecord) -> bool:
-    """Whether ``to_dict`` and ``from_dict`` give the same record again, but for the origins of its limits.
-
-    Quick to answer, and ``False`` too for a few that they would give again: such as have more to tell.
-    """
-    notes = (record.incidents, record.drift, record.blocked, record.unplayed, record.unfit)
-    if record.violations or record.baseline is not None or any(notes):
-        return False
-    texts: list[str | None] = [record.nodeid, *record.cassettes]
-    for call in record.calls:
-        if call.prompt is not None:
-            return False
-        texts += _texts_of(call)
-    return "".join(filter(None, texts)).isascii()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,117 +256,10 @@ class SharedRecord:
         """The sum of its calls."""
         return Tally.of(self.calls, cache_hits=self.cache_hits)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data that survives JSON and execnet."""
-        return {
-            "fixture": sendable(self.fixture),
-            "scope": sendable(self.scope),
-            "calls": [call_to_dict(call) for call in self.calls],
-            "cache_hits": self.cache_hits,
-            "incidents": [sendable(line) for line in self.incidents],
-            "blocked": [sendable(line) for line in self.blocked],
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> SharedRecord:
-        """The inverse of ``to_dict``."""
-        return cls(
-            fixture=data["fixture"],
-            scope=data["scope"],
-            calls=tuple(call_from_dict(call) for call in data["calls"]),
-            cache_hits=data["cache_hits"],
-            incidents=tuple(data["incidents"]),
-            blocked=tuple(data["blocked"]),
-        )
-
 
 _EXACT = Context(prec=100)
-_TEXTS = ("incidents", "drift", "blocked", "unplayed", "unfit", "cassettes")
-_TOKEN_FIELDS = tuple(each.name for each in fields(Usage) if each.name.endswith("_tokens"))
-_PLAIN_CALL_FIELDS = (
-    "model", "provider", "endpoint", "source", "replayed", "request_id", "service_tier", "request_model", "reason",
-)  # fmt: skip
-
-_texts_of: Callable[[ModelCall], tuple[str | None, ...]] = attrgetter(
-    *(name for name in _PLAIN_CALL_FIELDS if name != "replayed")
-)
-
-
-def call_to_dict(call: ModelCall) -> dict[str, Any]:
-    """One call as plain data; unmeasured token counts are ``None``."""
-    usage = call.usage
-    return {
-        **{name: sendable(getattr(call, name)) for name in _PLAIN_CALL_FIELDS},
-        **{name: None if usage is None else getattr(usage, name) for name in _TOKEN_FIELDS},
-        "cost_usd": None if call.cost is None else format(call.cost, "f"),
-        "parts": None if call.parts is None else dict(call.parts),
-    }
-
-
-def call_from_dict(data: Mapping[str, Any]) -> ModelCall:
-    """The inverse of ``call_to_dict``."""
-    measured = data["input_tokens"] is not None
-    return ModelCall(
-        **{name: data[name] for name in _PLAIN_CALL_FIELDS},
-        usage=Usage(**{name: data[name] for name in _TOKEN_FIELDS}) if measured else None,
-        cost=None if data["cost_usd"] is None else Decimal(data["cost_usd"]),
-        parts=data["parts"],
-    )
-
-
-def sendable(value: Value) -> Value:
-    """The same text without lone surrogates: an answer may hold them, and execnet dies of them."""
-    if not isinstance(value, str) or value.isascii():
-        return value
-    return value.encode("utf-8", "backslashreplace").decode()  # type: ignore[return-value]
 
 
 def _add_up(amounts: Iterable[Decimal]) -> Decimal:
     """The exact sum, whatever decimal context the test has left behind."""
     return reduce(_EXACT.add, amounts, Decimal(0))
-
-
-def _number(value: str | int | None) -> int | Decimal | None:
-    return Decimal(value) if isinstance(value, str) else value
-
-
-def _text(value: Decimal | int | None) -> str | int | None:
-    return format(value, "f") if isinstance(value, Decimal) else value
-
-
-def _violation_to_dict(violation: Violation) -> dict[str, Any]:
-    return {
-        "limit": violation.limit,
-        "allowed": _text(violation.allowed),
-        "used": _text(violation.used),
-        "reason": sendable(violation.reason),
-    }
-
-
-def _violation_from_dict(data: Mapping[str, Any]) -> Violation:
-    return Violation(
-        limit=data["limit"],
-        allowed=_number(data["allowed"]),
-        used=_number(data["used"]),
-        reason=data["reason"],
-    )
-
-
-def _baseline_to_dict(result: BaselineResult) -> dict[str, Any]:
-    models = result.models
-    return {
-        "status": result.status,
-        "tokens": result.tokens,
-        "cost_usd": _text(result.cost),
-        "models": None if models is None else {sendable(name): tokens._asdict() for name, tokens in models.items()},
-    }
-
-
-def _baseline_from_dict(data: Mapping[str, Any]) -> BaselineResult:
-    models = data["models"]
-    return BaselineResult(
-        status=data["status"],
-        tokens=data["tokens"],
-        cost=None if data["cost_usd"] is None else Decimal(data["cost_usd"]),
-        models=None if models is None else {name: ModelTokens(**tokens) for name, tokens in models.items()},
-    )

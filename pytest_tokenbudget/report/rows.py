@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 from pytest_tokenbudget.budget import Verdict
 from pytest_tokenbudget.frozen import maker_of
 from pytest_tokenbudget.patterns import COUNT, TEXT, NotPlain, count_of, pattern_of, unquote
-from pytest_tokenbudget.record import BaselineResult, BaselineStatus, ModelTokens, Outcome, UsageRecord
+from pytest_tokenbudget.record import (
+    BaselineStatus,
+    ModelTokens,
+    Outcome,
+    UsageRecord,
+    baseline_result,
+)
 from pytest_tokenbudget.report import templates
 from pytest_tokenbudget.report.call_rows import USD, name_of, object_of, one_of, usd_of
 from pytest_tokenbudget.report.document import entry_models
@@ -42,7 +48,7 @@ _take_test = re.compile(
 ).fullmatch
 _take_models = re.compile(pattern_of(templates.entry_model, f"({TEXT})", *[f"({COUNT})"] * 5)).findall
 
-_record, _result = maker_of(UsageRecord), maker_of(BaselineResult)
+_record = maker_of(UsageRecord)
 
 
 def read_plain_test(
@@ -74,7 +80,7 @@ def read_plain_test(
             budget=None if budget == "null" else budget_of(budget),
             baseline=None
             if status is None
-            else _result(
+            else baseline_result(
                 status=status,  # type: ignore[arg-type]
                 tokens=None if tokens == "null" else count_of(tokens),
                 cost=usd_of(cost),

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_strategies import budgets, calls, is_plain, lines, records, shared, texts
 
+from pytest_tokenbudget import handover
 from pytest_tokenbudget.handover import Handover, Post, as_arrived
+from pytest_tokenbudget.plain_record import plain_record, record_of
 from pytest_tokenbudget.record import UsageRecord
 from pytest_tokenbudget.usage import ModelCall, Prompt, Usage
 
@@ -84,13 +86,13 @@ def test_what_others_put_there_is_nothing():
 @given(simple_records)
 def test_prompts_stay_behind(record):
     arrived = as_arrived(record)
-    assert arrived == UsageRecord.from_dict(record.to_dict())
+    assert arrived == record_of(plain_record(record))
     assert [call.prompt for call in arrived.calls] == [None] * len(record.calls)
 
 
 def test_a_record_that_is_plain_already_is_not_made_anew(monkeypatch):
     record = UsageRecord(nodeid="test_a", calls=(ModelCall(model="gpt-4o-mini", usage=Usage(input_tokens=1)),))
-    monkeypatch.setattr(UsageRecord, "to_dict", None)
+    monkeypatch.setattr(handover, "record_of", None)
     assert as_arrived(record) == record
     with pytest.raises(TypeError):
         as_arrived(replace(record, nodeid="test_\ud800"))

@@ -15,7 +15,7 @@ PACKAGE = "pytest_tokenbudget"
 
 CORE = {
     "usage", "budget", "record", "errors", "summary", "ledger", "baseline", "files", "pricing", "inspection", "spending",
-    "frozen", "patterns", "baseline_text", "written_call",
+    "frozen", "patterns", "plain_record", "baseline_text", "written_call",
     *(path.stem for path in ROOT.glob("price_*.py")),
 }  # fmt: skip
 SLOW = {"langchain_core", "vcr", "yaml", "tiktoken", "genai_prices", "httpx", "httpx2", "openai"}

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from pytest_tokenbudget.plain_record import plain_shared, shared_of
 from pytest_tokenbudget.record import SharedRecord, UsageRecord
 from pytest_tokenbudget.report.findings import facts, findings
 from pytest_tokenbudget.report.spending import describe_progress, describe_spending
@@ -79,4 +80,4 @@ def test_what_was_refused_outside_of_any_test_is_found_once_for_all_workers():
 
 def test_it_crosses_from_a_worker():
     record = SharedRecord(fixture="", scope="session", blocked=("why \ud800",))
-    assert SharedRecord.from_dict(record.to_dict()).blocked == ("why \\ud800",)
+    assert shared_of(plain_shared(record)).blocked == ("why \\ud800",)

@@ -22,6 +22,7 @@ from pytest_tokenbudget import cli, commands
 from pytest_tokenbudget.baseline import Baseline
 from pytest_tokenbudget.budget import Violation
 from pytest_tokenbudget.errors import ConfigurationError
+from pytest_tokenbudget.plain_record import plain_record
 from pytest_tokenbudget.record import BaselineResult, ModelTokens, UsageRecord
 from pytest_tokenbudget.report.document import to_json
 from pytest_tokenbudget.report.reading import from_json, load
@@ -310,7 +311,7 @@ def test_a_report_that_was_closed_says_so(path, files):
     read = load(path, files=files)
     files.close()
     with pytest.raises(ConfigurationError, match="can't be read"):
-        read.tests[0].to_dict()
+        plain_record(read.tests[0])
 
 
 def test_of_a_late_call_a_baseline_remembers_nothing(path, files):
