@@ -66,7 +66,7 @@ def test_the_rings_are_where_this_test_looks_for_them():
     assert set(MODULES) >= MAY_BE_SLOW
     assert "pytest" in foreign("plugin")
     assert "vcr" in foreign("capture.cassette")
-    assert "budget" in ours("record")
+    assert "usage" in ours("record")
 
 
 @pytest.mark.parametrize("module", sorted(CORE))
