@@ -21,11 +21,18 @@ if TYPE_CHECKING:
 class Lines(Protocol):
     """The lines of a report, each known by its number."""
 
+    def line_of(self, number: int) -> str:
+        """A line, whole.
+
+        Raises:
+            ConfigurationError: it is no longer what it was when it was read, or can't be read any more.
+        """
+
     def text_of(self, number: int) -> str:
         """What a line says of a test's usage and calls.
 
         Raises:
-            ConfigurationError: it is no longer what it was when it was read, or can't be read any more.
+            ConfigurationError: likewise.
         """
 
     def call_of(self, number: int) -> ModelCall:
@@ -56,6 +63,7 @@ class WrittenCall:  # noqa: PLW1641 - no call has a hash: it holds a dictionary
     __slots__ = (
         "_lines",
         "_number",
+        "_whole",
         "cost",
         "model",
         "provider",
@@ -88,6 +96,7 @@ class WrittenCall:  # noqa: PLW1641 - no call has a hash: it holds a dictionary
         self.replayed = replayed
         self._lines = lines
         self._number = number
+        self._whole: object = None
 
     @property
     def usage(self) -> Usage:
@@ -119,6 +128,18 @@ class WrittenCall:  # noqa: PLW1641 - no call has a hash: it holds a dictionary
             ConfigurationError: the report is no longer what it was when it was read.
         """
         return self._lines.text_of(self._number)
+
+    def is_whole_in(self, record: object) -> None:
+        """Note that all of its line is just what we would write of a record, which nobody can change."""
+        self._whole = record
+
+    def line_of(self, record: object) -> str | None:
+        """Its line, where that is what we would write of the record; ``None`` where it may be something else.
+
+        Raises:
+            ConfigurationError: likewise.
+        """
+        return self._lines.line_of(self._number) if record is self._whole else None
 
     def __len__(self) -> int:
         return 1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from decimal import Decimal
 
-    from pytest_tokenbudget.budget import Violation
+    from pytest_tokenbudget.budget import Budget, Violation
     from pytest_tokenbudget.record import BaselineResult, ModelTokens, SharedRecord, Tally, UsageRecord
     from pytest_tokenbudget.summary import BaselineSummary, ModelRow
     from pytest_tokenbudget.usage import ModelCall, Usage
@@ -84,15 +84,23 @@ def _pieces(summary: Summary) -> Iterator[str]:
 
 
 def _test(record: UsageRecord) -> str:
+    calls = record.calls
+    if isinstance(calls, WrittenCall) and (line := calls.line_of(record)) is not None:
+        return line
     return templates.test_row(
         _quote(record.nodeid),
         record.outcome,
         record.verdict,
-        "null" if record.budget is None else _flat(record.budget.to_dict()),
+        "null" if record.budget is None else limits_of(record.budget),
         _encode([_violation(violation) for violation in record.violations]) if record.violations else "[]",
         "null" if record.baseline is None else _entry(record.baseline),
-        record.calls.text if isinstance(record.calls, WrittenCall) else _used(record.calls, record.cache_hits),
+        calls.text if isinstance(calls, WrittenCall) else _used(calls, record.cache_hits),
     )
+
+
+def limits_of(budget: Budget) -> str:
+    """What a test's limits are."""
+    return _flat(budget.to_dict())
 
 
 def _shared(record: SharedRecord) -> str:

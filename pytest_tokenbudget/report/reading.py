@@ -14,6 +14,7 @@ from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.files import check_regular
 from pytest_tokenbudget.report.call_rows import read_calls
 from pytest_tokenbudget.report.content import summary_of
+from pytest_tokenbudget.report.document import limits_of
 from pytest_tokenbudget.report.records import budget_of
 from pytest_tokenbudget.report.rows import read_plain_test
 from pytest_tokenbudget.report.text import printable
@@ -113,11 +114,10 @@ def _rows(file: BinaryIO, entries: Mapping[str, Entry], lines: WrittenLines | No
     end = file.tell()
 
     def read_used(used: str, known: Entry | None) -> tuple[tuple[ModelCall, ...] | WrittenCall, int]:
-        # Behind it are the brace that closes the test, and what is taken off the line.
-        taken = None if lines is None else lines.take(used, end - behind - 1, known)
+        taken = None if lines is None else lines.take(row, used, end - behind, known)
         return read_calls(used) if taken is None else taken
 
-    more, behind = True, 0
+    more, behind, row = True, 0, ""
     while more and (line := file.readline()):
         end += len(line)
         more = line.endswith(b",\n")
@@ -129,6 +129,7 @@ def _rows(file: BinaryIO, entries: Mapping[str, Entry], lines: WrittenLines | No
 
 
 @lru_cache(maxsize=1024)
-def _plain_budget(text: str) -> Budget:
-    """Many tests have the same one."""
-    return budget_of(parse(text.encode()), "a test")
+def _plain_budget(text: str) -> tuple[Budget, bool]:
+    """A budget, and whether the text is what we write of it. Many tests have the same one."""
+    budget = budget_of(parse(text.encode()), "a test")
+    return budget, text == limits_of(budget)

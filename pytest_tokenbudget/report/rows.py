@@ -24,13 +24,13 @@ from pytest_tokenbudget.record import (
 from pytest_tokenbudget.report import templates
 from pytest_tokenbudget.report.call_rows import USD, name_of, object_of, one_of, usd_of
 from pytest_tokenbudget.report.document import entry_models
+from pytest_tokenbudget.written_call import WrittenCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pytest_tokenbudget.budget import Budget
     from pytest_tokenbudget.usage import ModelCall
-    from pytest_tokenbudget.written_call import WrittenCall
 
     Entry = Mapping[str, ModelTokens]
     ReadUsed = Callable[[str, Entry | None], tuple[tuple[ModelCall, ...] | WrittenCall, int]]
@@ -52,13 +52,13 @@ _record = maker_of(UsageRecord)
 
 
 def read_plain_test(
-    line: str, budget_of: Callable[[str], Budget], entries: Mapping[str, Entry], read_used: ReadUsed
+    line: str, budget_of: Callable[[str], tuple[Budget, bool]], entries: Mapping[str, Entry], read_used: ReadUsed
 ) -> UsageRecord | None:
     """The record that a line holds; ``None`` where it is no plain one.
 
     Args:
         line: one test, without the comma behind it.
-        budget_of: reads the JSON text of a budget.
+        budget_of: reads the JSON text of a budget, and says whether that is what we would write.
         entries: see ``reading.load``.
         read_used: reads what the test used (see ``templates.used``), given its entry: its calls, and the number of
             its cache hits.
@@ -71,24 +71,32 @@ def read_plain_test(
         nodeid = intern(unquote(quoted))  # which the baseline has too, if there is one
         known = entries.get(nodeid)
         calls, hits = read_used(used, known)
-        return _record(
-            nodeid=nodeid,
-            outcome=outcome,  # type: ignore[arg-type]
-            verdict=verdict,  # type: ignore[arg-type]
-            calls=calls,
-            cache_hits=hits,
-            budget=None if budget == "null" else budget_of(budget),
-            baseline=None
-            if status is None
-            else baseline_result(
+        limits, is_ours = (None, True) if budget == "null" else budget_of(budget)
+        result = None
+        if status is not None:
+            result = baseline_result(
                 status=status,  # type: ignore[arg-type]
                 tokens=None if tokens == "null" else count_of(tokens),
                 cost=usd_of(cost),
                 models=None if models == "null" else _models(models, known),
-            ),
-        )
+            )
+            # The text of another entry than the known one was not compared; and an amount may end with zeros.
+            is_ours = is_ours and (models == "null" or result.models is known)
+            is_ours = is_ours and ("." not in cost or cost[-2] != "0")
     except NotPlain:
         return None
+    record = _record(
+        nodeid=nodeid,
+        outcome=outcome,  # type: ignore[arg-type]
+        verdict=verdict,  # type: ignore[arg-type]
+        calls=calls,
+        cache_hits=hits,
+        budget=limits,
+        baseline=result,
+    )
+    if is_ours and isinstance(calls, WrittenCall) and quoted.isascii() and "\\" not in quoted:
+        calls.is_whole_in(record)
+    return record
 
 
 def _models(text: str, known: Entry | None) -> Entry:

@@ -60,13 +60,17 @@ class WrittenLines:
         self._begins = array("Q")
         self._hashes = array("q")
         self._sizes = array("L")
+        self._used = array("L")
 
-    def take(self, used: str, end: int, known: Mapping[str, ModelTokens] | None) -> tuple[WrittenCall, int] | None:
+    def take(
+        self, row: str, used: str, end: int, known: Mapping[str, ModelTokens] | None
+    ) -> tuple[WrittenCall, int] | None:
         """The only call of a test and its cache hits; ``None`` where the test has more, or the call is not plain.
 
         Args:
-            used: see ``templates.used``.
-            end: the place in the file behind it.
+            row: the whole test.
+            used: its end, but for a brace; see ``templates.used``.
+            end: the place in the file behind the row.
             known: the test's entry in the baseline, whose tokens serve the call as well where they are the same.
 
         Raises:
@@ -87,9 +91,11 @@ class WrittenLines:
         ):
             raise NotPlain
         number = len(self._begins)
-        self._begins.append(end - len(used))
-        self._sizes.append(len(used))
-        self._hashes.append(hash(used))
+        size = len(row) if row.isascii() else len(row.encode())
+        self._begins.append(end - size)
+        self._sizes.append(size)
+        self._used.append(len(used))
+        self._hashes.append(hash(row))
         name = name_of(model)
         same = None if known is None else known.get(name)
         return WrittenCall(
@@ -106,9 +112,13 @@ class WrittenLines:
 
     def text_of(self, number: int) -> str:
         """See ``written_call.Lines``."""
+        return self.line_of(number)[-1 - self._used[number] : -1]
+
+    def line_of(self, number: int) -> str:
+        """See ``written_call.Lines``."""
         try:
             self._file.seek(self._begins[number])
-            text = self._file.read(self._sizes[number]).decode("ascii", "replace")
+            text = self._file.read(self._sizes[number]).decode("utf-8", "replace")
         except (OSError, ValueError) as error:  # ValueError: it is closed
             raise self._refusal(f"can't be read: {getattr(error, 'strerror', None) or error}") from error
         if hash(text) != self._hashes[number]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from report_strategies import PRICES, summaries
 
 from pytest_tokenbudget import cli, commands
 from pytest_tokenbudget.baseline import Baseline
-from pytest_tokenbudget.budget import Violation
+from pytest_tokenbudget.budget import Budget, Violation
 from pytest_tokenbudget.errors import ConfigurationError
 from pytest_tokenbudget.plain_record import plain_record
 from pytest_tokenbudget.record import BaselineResult, ModelTokens, UsageRecord
@@ -91,9 +92,11 @@ def test_a_report_that_stays_open_says_what_it_says_as_a_whole(tmp_path_factory,
         text = text[:begin] + data.draw(st.sampled_from(["", "0", "1", '"', ", ", "é"])) + text[begin + 1 :]
     path = tmp_path_factory.getbasetemp() / "open.json"
     path.write_text(text, "utf-8", newline="\n")
+    entries = {each.nodeid: each.baseline.models for each in summary.tests if each.baseline and each.baseline.models}
+    baseline = data.draw(st.sampled_from([None, Baseline(tests=entries)]))
     with ExitStack() as files:
         try:
-            read = load(path, files=files)
+            read = load(path, baseline, files=files)
         except ConfigurationError:
             with pytest.raises(ConfigurationError):
                 from_json(text)
@@ -119,6 +122,44 @@ def test_what_the_writer_would_write_otherwise_is_not_copied(path, files, writte
     read = load(path, files=files)
     assert to_json(read) == to_json(load(path))
     assert to_json(read) != path.read_text("utf-8")
+
+
+WITHIN = BaselineResult(status="within", tokens=1050, cost=Decimal("0.0002"), models=ENTRY)
+HELD = Baseline(tests={"test_0": ENTRY})
+
+
+@pytest.mark.parametrize("budget", [None, Budget(max_cost=Decimal("0.10"), max_tokens=2000)])
+def test_all_of_a_line_is_copied_for_the_record_that_was_read_and_for_no_other(path, files, budget):
+    path.write_text(to_json(run_of(MINI, baseline=WITHIN, budget=budget)))
+    read = load(path, HELD, files=files)
+    (record,) = read.tests
+    assert f"  {record.calls.line_of(record)}" in path.read_text().splitlines()
+    assert to_json(read) == path.read_text()
+    failed = replace(record, outcome="failed")
+    assert failed.calls is record.calls
+    assert failed.calls.line_of(failed) is None
+    assert to_json(replace(read, tests=(failed,))) == path.read_text().replace('"passed"', '"failed"')
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ('"test_0"', '"test\\u005f0"'),
+        ('"test_0"', '"tést"'),
+        ('"max_cost": "0.10", "max_tokens": 2000', '"max_tokens": 2000, "max_cost": "0.10"'),
+        ('"max_tokens": 2000', '"max_tokens":  2000'),
+        ('"cost_usd": "0.0002"', '"cost_usd": "0.00020"'),
+        ('"requests": 1, "input": 1000', '"requests": 2, "input": 1000'),
+    ],
+)
+def test_a_line_of_which_anything_would_be_written_otherwise_is_not_copied(path, files, written, instead):
+    run = run_of(MINI, baseline=WITHIN, budget=Budget(max_cost=Decimal("0.10"), max_tokens=2000))
+    assert written in to_json(run)
+    path.write_text(to_json(run).replace(written, instead), "utf-8")
+    (record,) = load(path, HELD, files=files).tests
+    assert isinstance(record.calls, WrittenCall)
+    assert record.calls.line_of(record) is None
+    assert to_json(load(path, HELD, files=files)) == to_json(load(path))
 
 
 def test_behind_a_name_of_any_letters_the_line_is_found_again(path, files):
@@ -193,6 +234,7 @@ def test_the_figures_take_less_memory_than_the_calls(path, files):
             sizes.append(tracemalloc.get_traced_memory()[0] - before)
             assert len(summary.tests) == 1000
             del summary
+            gc.collect()  # a record and its call know each other
     finally:
         tracemalloc.stop()
     assert sizes[3] < 0.7 * sizes[2]
