@@ -121,10 +121,10 @@ def _unchanged(record: UsageRecord, entry: Mapping[str, ModelTokens], book: Pric
     if len(calls) != 1 or len(entry) != 1 or record.incidents or record.late_calls:
         return None
     call = calls if isinstance(calls, WrittenCall) else calls[0]
-    model, tokens = call.model, call.tokens
-    if tokens is None or model not in entry or tokens != entry[model]:
+    tokens, known = call.tokens, entry.get(call.model)
+    if tokens is None or known is None or tokens != known:
         return None
-    cost = book.price_sum(tokens, model=model, provider=call.provider)
+    cost = book.price_sum(tokens, model=call.model, provider=call.provider)
     _, given, _, _, made = tokens
     return baseline_result(status="within", tokens=given + made, cost=cost, models=entry)
 

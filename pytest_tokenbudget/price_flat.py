@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.price_rates import Rates
     from pytest_tokenbudget.record import Counts
 
-_multiply, _normalize = EXACT.multiply, EXACT.normalize
+_multiply = EXACT.multiply
 _DIGITS_OF_A_MILLION = 6
 _MOST_UNITS = 10**60
 """Of a rate, so that the product with any count stays within the digits of the context."""
@@ -28,7 +28,6 @@ class FlatRates:
 
     Attributes:
         usd_per_unit: what a unit is worth, a power of ten.
-        ten_usd: units that are worth 10 USD at most: no fewer can come out with an exponent above zero.
         fresh: units per token of input that is neither read from the prompt cache nor written to it.
         cached: units per token that is read from it.
         cache_write: units per token that is written to it.
@@ -36,7 +35,6 @@ class FlatRates:
     """
 
     usd_per_unit: Decimal
-    ten_usd: int
     fresh: int
     cached: int
     cache_write: int
@@ -53,8 +51,8 @@ class FlatRates:
         if fresh < 0:
             return None
         units += fresh * self.fresh
-        usd = _normalize(_multiply(units, self.usd_per_unit))
-        return usd if units < self.ten_usd else canonical(usd)
+        usd = _multiply(units, self.usd_per_unit)
+        return usd if units % 10 else canonical(usd)  # only then are there zeros at its end
 
 
 def flat_rates(rates: Rates) -> FlatRates | None:
@@ -64,9 +62,8 @@ def flat_rates(rates: Rates) -> FlatRates | None:
         return None
     each = (full, rates.cached_input or full, rates.cache_write or full, output)
     usd = [rate.usd_per_million_tokens.normalize(EXACT) for rate in each]
-    exponent = min(int(amount.as_tuple().exponent) for amount in usd)
+    exponent = min(0, *(int(amount.as_tuple().exponent) for amount in usd))
     units = [int(amount.scaleb(-exponent, EXACT)) for amount in usd]
     if any(rate.tiers for rate in each) or max(units) >= _MOST_UNITS:
         return None
-    usd_per_unit = Decimal(1).scaleb(exponent - _DIGITS_OF_A_MILLION, EXACT)
-    return FlatRates(usd_per_unit, int(EXACT.divide(10, usd_per_unit)), *units)
+    return FlatRates(Decimal(1).scaleb(exponent - _DIGITS_OF_A_MILLION, EXACT), *units)
