@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 class Lines(Protocol):
     """The lines of a report, each known by its number."""
 
-    def line_of(self, number: int) -> str:
-        """A line, whole.
+    def keep(self, number: int, record: object) -> None:
+        """Note that a line, whole, is just what we would write of a record."""
+
+    def whole_of(self, number: int, record: object) -> str | None:
+        """A line, whole, where it was noted to be that of the record; ``None`` where it was not.
 
         Raises:
             ConfigurationError: it is no longer what it was when it was read, or can't be read any more.
@@ -63,7 +66,6 @@ class WrittenCall:  # noqa: PLW1641 - no call has a hash: it holds a dictionary
     __slots__ = (
         "_lines",
         "_number",
-        "_whole",
         "cost",
         "model",
         "provider",
@@ -96,7 +98,6 @@ class WrittenCall:  # noqa: PLW1641 - no call has a hash: it holds a dictionary
         self.replayed = replayed
         self._lines = lines
         self._number = number
-        self._whole: object = None
 
     @property
     def usage(self) -> Usage:
@@ -129,17 +130,17 @@ class WrittenCall:  # noqa: PLW1641 - no call has a hash: it holds a dictionary
         """
         return self._lines.text_of(self._number)
 
-    def is_whole_in(self, record: object) -> None:
-        """Note that all of its line is just what we would write of a record, which nobody can change."""
-        self._whole = record
+    def stand_whole_for(self, record: object) -> None:
+        """Let all of its line stand for a record, of which we would write just that; nobody can change a record."""
+        self._lines.keep(self._number, record)
 
     def line_of(self, record: object) -> str | None:
-        """Its line, where that is what we would write of the record; ``None`` where it may be something else.
+        """Its whole line, where that stands for the record; ``None`` where we may write something else.
 
         Raises:
             ConfigurationError: likewise.
         """
-        return self._lines.line_of(self._number) if record is self._whole else None
+        return self._lines.whole_of(self._number, record)
 
     def __len__(self) -> int:
         return 1

@@ -30,14 +30,14 @@ NAME = "pytest-tokenbudget"
 # The encoder in C serves only without indentation: a line per record is as easy to compare, and ten times as fast.
 # ASCII only, so that a lone surrogate in a name can be written to any file.
 _encode = json.JSONEncoder(allow_nan=False).encode
-_quote = json.encoder.encode_basestring_ascii
-_name = lru_cache(maxsize=1024)(_quote)
+quote = json.encoder.encode_basestring_ascii
+_name = lru_cache(maxsize=1024)(quote)
 """For what many calls have in common."""
 
 _UNMEASURED = templates.figures(*["null"] * 7)
 _CHUNK = 2**16
 _ROWS = 32
-"""Are made before the next piece is: as long as half a chunk, where each test makes one call."""
+"""So many are joined to a piece: half a chunk, where each test makes one call."""
 
 
 def to_json(summary: Summary) -> str:
@@ -88,7 +88,7 @@ def _test(record: UsageRecord) -> str:
     if isinstance(calls, WrittenCall) and (line := calls.line_of(record)) is not None:
         return line
     return templates.test_row(
-        _quote(record.nodeid),
+        quote(record.nodeid),
         record.outcome,
         record.verdict,
         "null" if record.budget is None else limits_of(record.budget),
@@ -105,7 +105,7 @@ def limits_of(budget: Budget) -> str:
 
 def _shared(record: SharedRecord) -> str:
     return templates.shared_row(
-        _quote(record.fixture), _quote(record.scope), _used(record.calls, record.cache_hits)
+        quote(record.fixture), quote(record.scope), _used(record.calls, record.cache_hits)
     )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def usage_of(calls: Sequence[ModelCall], cache_hits: int, figures: str = "") -> 
 
 
 def _model(row: ModelRow) -> str:
-    return f'{{"provider": {_quote(row.provider)}, "model": {_quote(row.model)}, "usage": {_usage(row.tally)}}}'
+    return f'{{"provider": {quote(row.provider)}, "model": {quote(row.model)}, "usage": {_usage(row.tally)}}}'
 
 
 def _usage(tally: Tally) -> str:
@@ -159,7 +159,7 @@ def _call(call: ModelCall, figures: str) -> str:
         _name(call.endpoint),
         call.source,
         "true" if call.replayed else "false",
-        "null" if call.request_id is None else _quote(call.request_id),
+        "null" if call.request_id is None else quote(call.request_id),
         figures,
         "null" if call.parts is None else _template(*call.parts) % tuple(call.parts.values()),
     )
@@ -227,14 +227,14 @@ def _figure(value: Decimal | int | None) -> str | int | None:
 
 def _flat(values: Mapping[str, str | int]) -> str:
     """An object of texts and whole numbers; the encoder takes twice as long to get ready for one."""
-    shown = [value if isinstance(value, int) else _quote(value) for value in values.values()]
+    shown = [value if isinstance(value, int) else quote(value) for value in values.values()]
     return _template(*values) % tuple(shown)
 
 
 @lru_cache(maxsize=256)
 def _template(*keys: str) -> str:
     """Of an object, to be filled with its values: the limits that tests set and the roles in prompts are few."""
-    return "{" + ", ".join([f"{_quote(key).replace('%', '%%')}: %s" for key in keys]) + "}"
+    return "{" + ", ".join([f"{quote(key).replace('%', '%%')}: %s" for key in keys]) + "}"
 
 
 def _field(name: str, value: Mapping[str, Any] | str | bool | None) -> tuple[str]:  # noqa: FBT001 - any JSON value

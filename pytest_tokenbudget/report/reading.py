@@ -91,10 +91,12 @@ def _read_by_lines(path: Path, entries: Mapping[str, Entry], files: ExitStack | 
             frame = list(_head(file))
             if frame[-1:] != [_BEGIN]:
                 return None
-            rows = list(_rows(file, entries, None if files is None else WrittenLines(path, file)))
+            lines = None if files is None else WrittenLines(path, file)
+            rows = list(_rows(file, entries, lines))
             frame += [_END, *file]
             summary = summary_of(parse(b"".join(frame)), rows)
-            if files is not None:
+            if files is not None and lines is not None:
+                opened.callback(lines.forget)
                 files.push(opened.pop_all())
             return summary
     except (OSError, ValueError, Fault):

@@ -23,7 +23,7 @@ from pytest_tokenbudget.record import (
 )
 from pytest_tokenbudget.report import templates
 from pytest_tokenbudget.report.call_rows import USD, name_of, object_of, one_of, usd_of
-from pytest_tokenbudget.report.document import entry_models
+from pytest_tokenbudget.report.document import entry_models, quote
 from pytest_tokenbudget.written_call import WrittenCall
 
 if TYPE_CHECKING:
@@ -74,15 +74,15 @@ def read_plain_test(
         limits, is_ours = (None, True) if budget == "null" else budget_of(budget)
         result = None
         if status is not None:
+            entry, is_known = (None, True) if models == "null" else _models(models, known)
             result = baseline_result(
                 status=status,  # type: ignore[arg-type]
                 tokens=None if tokens == "null" else count_of(tokens),
                 cost=usd_of(cost),
-                models=None if models == "null" else _models(models, known),
+                models=entry,
             )
-            # The text of another entry than the known one was not compared; and an amount may end with zeros.
-            is_ours = is_ours and (models == "null" or result.models is known)
-            is_ours = is_ours and ("." not in cost or cost[-2] != "0")
+            # An amount may end with zeros.
+            is_ours = is_ours and is_known and ("." not in cost or cost[-2] != "0")
     except NotPlain:
         return None
     record = _record(
@@ -94,17 +94,17 @@ def read_plain_test(
         budget=limits,
         baseline=result,
     )
-    if is_ours and isinstance(calls, WrittenCall) and quoted.isascii() and "\\" not in quoted:
-        calls.is_whole_in(record)
+    if is_ours and isinstance(calls, WrittenCall) and quoted == quote(nodeid):
+        calls.stand_whole_for(record)
     return record
 
 
-def _models(text: str, known: Entry | None) -> Entry:
-    """The models of an entry, which most often is the one that is known: then they need not be read."""
+def _models(text: str, known: Entry | None) -> tuple[Entry, bool]:
+    """The models of an entry, and whether the text is what we write of the known one: then it need not be read."""
     if known is not None and text == entry_models(known):
-        return known
+        return known, True
     found = _take_models(text)
     models = {name_of(name): ModelTokens(*map(count_of, counts)) for name, *counts in found}
     if len(models) < len(found):
         raise NotPlain
-    return models if known is None or known != models else known
+    return models if known is None or known != models else known, False

@@ -61,6 +61,7 @@ class WrittenLines:
         self._hashes = array("q")
         self._sizes = array("L")
         self._used = array("L")
+        self._records: list[object] = []
 
     def take(
         self, row: str, used: str, end: int, known: Mapping[str, ModelTokens] | None
@@ -91,6 +92,7 @@ class WrittenLines:
         ):
             raise NotPlain
         number = len(self._begins)
+        self._records.append(None)
         size = len(row) if row.isascii() else len(row.encode())
         self._begins.append(end - size)
         self._sizes.append(size)
@@ -112,10 +114,21 @@ class WrittenLines:
 
     def text_of(self, number: int) -> str:
         """See ``written_call.Lines``."""
-        return self.line_of(number)[-1 - self._used[number] : -1]
+        return self._line(number)[-1 - self._used[number] : -1]
 
-    def line_of(self, number: int) -> str:
+    def keep(self, number: int, record: object) -> None:
         """See ``written_call.Lines``."""
+        self._records[number] = record
+
+    def whole_of(self, number: int, record: object) -> str | None:
+        """See ``written_call.Lines``."""
+        return self._line(number) if record is self._records[number] else None
+
+    def forget(self) -> None:
+        """Let go of the records, whose calls know these lines: the report is being closed."""
+        self._records = [None] * len(self._records)
+
+    def _line(self, number: int) -> str:
         try:
             self._file.seek(self._begins[number])
             text = self._file.read(self._sizes[number]).decode("utf-8", "replace")

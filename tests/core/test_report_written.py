@@ -146,6 +146,8 @@ def test_all_of_a_line_is_copied_for_the_record_that_was_read_and_for_no_other(p
     [
         ('"test_0"', '"test\\u005f0"'),
         ('"test_0"', '"tést"'),
+        ('"test_0"', '"test_\x7f"'),
+        ('"models": {"gpt-4o-mini"', '"models": {"gpt\\u002d4o-mini"'),
         ('"max_cost": "0.10", "max_tokens": 2000', '"max_tokens": 2000, "max_cost": "0.10"'),
         ('"max_tokens": 2000', '"max_tokens":  2000'),
         ('"cost_usd": "0.0002"', '"cost_usd": "0.00020"'),
@@ -160,6 +162,45 @@ def test_a_line_of_which_anything_would_be_written_otherwise_is_not_copied(path,
     assert isinstance(record.calls, WrittenCall)
     assert record.calls.line_of(record) is None
     assert to_json(load(path, HELD, files=files)) == to_json(load(path))
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [('{"é": %s}', ("é",)), ('{"m": %s, "a": %s}', ("a", "m")), ('{"a": %s, "m": %s}', ("a", "m"))],
+)
+def test_an_entry_that_is_the_known_one_in_another_spelling_is_written_in_ours(path, files, written, names):
+    known = {name: ModelTokens(requests=1, input=9, output=1) for name in names}
+    result = BaselineResult(status="within", tokens=10 * len(names), models=known)
+    ours = to_json(run_of(MINI, baseline=result))
+    tokens = '{"requests": 1, "input": 9, "cached": 0, "cache_write": 0, "output": 1}'
+    begin = ours.index('"models": {') + len('"models": ')
+    end = ours.index("}}}", begin) + 2
+    path.write_text(ours[:begin] + written.replace("%s", tokens) + ours[end:], "utf-8")
+    read = load(path, Baseline(tests={"test_0": known}), files=files)
+    assert isinstance(read.tests[0].calls, WrittenCall)
+    assert to_json(read) == ours
+
+
+def living():
+    return sum(type(each) is WrittenCall for each in gc.get_objects())
+
+
+def test_when_a_report_is_closed_its_records_go_without_the_collector(path):
+    path.write_text(to_json(run_of(MINI, baseline=WITHIN)))
+    gc.collect()
+    gc.disable()
+    try:
+        with ExitStack() as files:
+            (record,) = load(path, HELD, files=files).tests
+            assert record.calls.line_of(record) is not None
+            assert living() == 1
+        with pytest.raises(ConfigurationError, match="can't be read"):
+            record.calls.text  # noqa: B018
+        assert record.calls.line_of(record) is None
+        del record
+        assert living() == 0
+    finally:
+        gc.enable()
 
 
 def test_behind_a_name_of_any_letters_the_line_is_found_again(path, files):
@@ -234,7 +275,7 @@ def test_the_figures_take_less_memory_than_the_calls(path, files):
             sizes.append(tracemalloc.get_traced_memory()[0] - before)
             assert len(summary.tests) == 1000
             del summary
-            gc.collect()  # a record and its call know each other
+            gc.collect()  # while a report is open, its lines and its records know each other
     finally:
         tracemalloc.stop()
     assert sizes[3] < 0.7 * sizes[2]
