@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING
 from pytest_tokenbudget.budget import Verdict
 from pytest_tokenbudget.frozen import maker_of
 from pytest_tokenbudget.patterns import COUNT, TEXT, NotPlain, count_of, pattern_of, unquote
-from pytest_tokenbudget.record import (
-    BaselineStatus,
-    ModelTokens,
-    Outcome,
-    UsageRecord,
-    baseline_result,
-)
+from pytest_tokenbudget.record import BaselineStatus, ModelTokens, Outcome, UsageRecord, baseline_result
 from pytest_tokenbudget.report import templates
 from pytest_tokenbudget.report.call_rows import USD, name_of, object_of, one_of, usd_of
 from pytest_tokenbudget.report.document import entry_models, quote
