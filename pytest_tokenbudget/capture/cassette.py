@@ -71,7 +71,7 @@ def _default_matchers() -> tuple[Any, ...]:
     return tuple(VCR().get_merged_config(match_on=DEFAULT_MATCH)["match_on"])
 
 
-class TokenCassette(Player, Cassette):  # type: ignore[misc]
+class TokenCassette(Player, Cassette):  # type: ignore[misc]  # vcrpy has no types
     """A player that also records, and finds what it plays as the user's configuration of vcrpy wants it found.
 
     Args:

@@ -40,9 +40,10 @@ def _shared(create: Callable[..., Any]) -> Callable[..., Any]:
         playback = active_playback()
         if playback is None or playback.live or verify is not True or cert is not None or options:
             return create(verify=verify, cert=cert, trust_env=trust_env, **options)
-        if asks_for_default and trust_env and not any(os.environ.get(name) for name in _CERTIFICATES):
+        named = [os.environ.get(name) for name in _CERTIFICATES]
+        if asks_for_default and trust_env and not any(named):
             return None
-        key = (trust_env, *(os.environ.get(name) for name in _CERTIFICATES))
+        key = (trust_env, *named)
         if key not in known:
             known[key] = create(verify=verify, cert=cert, trust_env=trust_env)
         return known[key]

@@ -40,6 +40,13 @@ def built(library, monkeypatch):
     cell.cell_contents = inner
 
 
+@pytest.fixture
+def _no_certificates(monkeypatch):
+    """The environment names no certificates, whatever this machine's does."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def playback_of(tmp_path, record="none"):
     return Playback(path=tmp_path / "cassette.yaml", record=record)
 
@@ -53,9 +60,8 @@ def test_replayed_clients_share_one(library, built, tmp_path, monkeypatch):
     assert len(built) <= 1
 
 
-def test_no_context_is_built_where_a_connection_makes_the_same(library, built, tmp_path, monkeypatch):
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.mark.usefixtures("_no_certificates")
+def test_no_context_is_built_where_a_connection_makes_the_same(library, built, tmp_path):
     with insert(playback_of(tmp_path)):
         clients = [library.Client(), library.Client(proxy="http://127.0.0.1:9")]
     for client in clients:
@@ -106,12 +112,11 @@ def get(client, url):
     return asyncio.run(ask())
 
 
+@pytest.mark.usefixtures("_no_certificates")
 @pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
 def test_a_client_that_outlives_its_test_looks_at_certificates(library, tls_server, tmp_path, monkeypatch, kind):
     """A server for whose certificate nobody vouches is refused; one that is trusted is talked to."""
     url, certificate = tls_server
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
     with insert(playback_of(tmp_path)):
         client = getattr(library, kind)()
     with pytest.raises(library.ConnectError, match=r"(?i)certificate.verify.failed"):
@@ -122,11 +127,10 @@ def test_a_client_that_outlives_its_test_looks_at_certificates(library, tls_serv
     assert get(client, url) == "hello"
 
 
+@pytest.mark.usefixtures("_no_certificates")
 @pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
 def test_a_client_that_does_not_ask_the_environment_does_not_later(library, tls_server, tmp_path, monkeypatch, kind):
     url, certificate = tls_server
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
     with insert(playback_of(tmp_path)):
         client = getattr(library, kind)(trust_env=False)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
