@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pytest_tokenbudget.frozen import adder_of, quickly_made, remade
+from pytest_tokenbudget.frozen import adder_of, maker_of, quickly_made, remade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,6 +71,9 @@ class Usage:
 
 
 _added = adder_of(Usage)
+
+make_usage = maker_of(Usage)
+"""Makes the same, see ``frozen.maker_of``."""
 
 
 class PromptPart(NamedTuple):
@@ -161,3 +164,7 @@ class ModelCall:
             requests=self.usage.requests + 1,
             estimated_requests=self.usage.estimated_requests + self.estimated,
         )
+
+
+make_call = maker_of(ModelCall)
+"""Makes the same, see ``frozen.maker_of``."""

@@ -24,7 +24,7 @@ HOOKS: Mapping[str, tuple[str, str]] = {
     "httpcore": ("pytest_tokenbudget.capture.mocks", "hook_pools"),
     "httpcore2": ("pytest_tokenbudget.capture.mocks", "hook_pools"),
     "langchain_core.tracers.context": ("pytest_tokenbudget.capture.langchain", "register_handler"),
-    "langchain_core.language_models.chat_models": ("pytest_tokenbudget.capture.langchain", "spare_question"),
+    "langchain_core.language_models.chat_models": ("pytest_tokenbudget.capture.langchain", "spare_detours"),
     "langchain_core.language_models.llms": ("pytest_tokenbudget.capture.langchain", "watch_cache"),
     "urllib.request": ("pytest_tokenbudget.capture.proxies", "hook_proxies"),
     "http.client": ("pytest_tokenbudget.capture.http_client", "hook_http_client"),

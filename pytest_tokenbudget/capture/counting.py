@@ -21,7 +21,7 @@ from pytest_tokenbudget.capture import wire
 from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.wire.exchange import Exchange
 from pytest_tokenbudget.ledger import current_frame
-from pytest_tokenbudget.usage import ModelCall, Usage
+from pytest_tokenbudget.usage import ModelCall, Usage, make_call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,7 @@ class Traces:
 
     def of(self, run_id: UUID, request_ids: Sequence[str]) -> list[Seen]:
         """The exchanges that were sent for a run, or that carry an id of its answer."""
-        own = list(self.by_run.get(run_id, ()))
+        own = list(self.by_run.get(run_id, ())) if self.by_run else []
         if self.by_id:
             own += [self.by_id[each] for each in request_ids if each in self.by_id]
         return own
@@ -191,7 +191,7 @@ def count_run(  # noqa: PLR0913 - keyword-only, one per fact about the run
     if (usage is None and not disbelieved) or (traces.all and _explained_by_time(run, model, usage, traces)):
         return
     playback = active_playback()
-    call = ModelCall(
+    call = make_call(
         model=model or run.model,
         provider=run.provider,
         usage=usage,
@@ -241,7 +241,7 @@ def _traces_of(bill: Billing) -> Traces:
 
 
 def _measure(reading: Reading, tracked: TrackedRequest) -> ModelCall:
-    call = ModelCall(
+    call = make_call(
         model=reading.model or reading.request_model,
         provider=reading.provider,
         endpoint=reading.endpoint,

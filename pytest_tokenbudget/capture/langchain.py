@@ -17,7 +17,7 @@ from langchain_core.callbacks.base import BaseCallbackHandler
 from pytest_tokenbudget.capture import counting
 from pytest_tokenbudget.capture.wrapping import wrap
 from pytest_tokenbudget.ledger import billing
-from pytest_tokenbudget.usage import Usage
+from pytest_tokenbudget.usage import Usage, make_usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,13 +53,18 @@ def watch_cache(llms: ModuleType) -> None:
             setattr(llms, name, wrapped)
 
 
-def spare_question(chat_models: ModuleType) -> None:
-    """Let LangChain not ask of our handler, before each answer, whether it wants to see it streamed."""
-    wrap(chat_models.BaseChatModel, "_should_stream", _unless_alone)
+def spare_detours(chat_models: ModuleType) -> None:
+    """Keep LangChain, where our handler is the only one, from what it does for handlers and ours has no use for."""
+    wrap(chat_models.BaseChatModel, "_should_stream", _unasked_of_ours)
+    wrap(chat_models.AsyncCallbackManagerForLLMRun, "on_llm_end", _told_at_once)
 
 
-def _unless_alone(should_stream: Any) -> Any:
-    """Where ours is the only handler, tell the model that there is none, which gives the same answer.
+def _is_only_ours(run_manager: Any) -> bool:
+    return len(handlers := run_manager.handlers) == 1 and handlers[0] is HANDLER
+
+
+def _unasked_of_ours(should_stream: Any) -> Any:
+    """Tell the model that there is no handler, which gives the same answer as asking ours whether it streams.
 
     The question is an ``isinstance`` of a runtime protocol: before Python 3.12, that takes as long as all else that
     a tracked call takes more than an untracked one.
@@ -69,11 +74,28 @@ def _unless_alone(should_stream: Any) -> Any:
 
     @functools.wraps(should_stream)
     def asked(self: Any, *, run_manager: Any = None, **kwargs: Any) -> Any:
-        if run_manager is not None and run_manager.handlers == [HANDLER]:
+        if run_manager is not None and _is_only_ours(run_manager):
             run_manager = None
         return should_stream(self, run_manager=run_manager, **kwargs)
 
     return asked
+
+
+def _told_at_once(on_llm_end: Any) -> Any:
+    """Tell our handler of an answer here, not in a task that is shielded from cancelling: it never waits.
+
+    The task, and what finds out which handlers wait, take an asynchronous call longer than all else that is ours.
+
+    Source: ``AsyncCallbackManagerForLLMRun.on_llm_end`` of langchain-core 1.0 to 1.8, which only tells the handlers.
+    """
+
+    @functools.wraps(on_llm_end)
+    async def told(self: Any, response: LLMResult, **kwargs: Any) -> Any:
+        if _is_only_ours(self):
+            return HANDLER.on_llm_end(response, run_id=self.run_id)
+        return await on_llm_end(self, response, **kwargs)
+
+    return told
 
 
 def _told_to_all(on_llm_start: Any) -> Any:
@@ -228,30 +250,22 @@ def _usage_of(reported: Any) -> Usage | None:
     if inputs is None or outputs is None:
         # Something was used, and it can't be told what: that is not nothing.
         return _DISBELIEVED if inputs or outputs or reported.get("total_tokens") else None
-    into = reported.get("input_token_details") or reported.get("prompt_tokens_details")
-    out = reported.get("output_token_details") or reported.get("completion_tokens_details")
-    cached = written = heard = reasoning = spoken = 0
-    if into:
-        cached = _first(into, "cache_read", "flex_cache_read", "priority_cache_read", "cached_tokens")
-        written = _first(into, "cache_creation")
-        heard = _first(into, "audio", "audio_tokens")
-    if out:
-        reasoning = _first(out, "reasoning", "flex_reasoning", "priority_reasoning", "reasoning_tokens")
-        spoken = _first(out, "audio", "audio_tokens")
-    for count in (inputs, outputs, cached, written, reasoning, heard, spoken):
+    counts = {"input_tokens": inputs, "output_tokens": outputs}
+    if into := reported.get("input_token_details") or reported.get("prompt_tokens_details"):
+        counts["cached_input_tokens"] = _first(
+            into, "cache_read", "flex_cache_read", "priority_cache_read", "cached_tokens"
+        )
+        counts["cache_write_tokens"] = _first(into, "cache_creation")
+        counts["input_audio_tokens"] = _first(into, "audio", "audio_tokens")
+    if out := reported.get("output_token_details") or reported.get("completion_tokens_details"):
+        counts["reasoning_tokens"] = _first(
+            out, "reasoning", "flex_reasoning", "priority_reasoning", "reasoning_tokens"
+        )
+        counts["output_audio_tokens"] = _first(out, "audio", "audio_tokens")
+    for count in counts.values():
         if type(count) is not int or not 0 <= count <= MAX_TOKENS:
             return _DISBELIEVED
-    if inputs + outputs == 0:
-        return None
-    return Usage(
-        input_tokens=inputs,
-        cached_input_tokens=cached,
-        cache_write_tokens=written,
-        output_tokens=outputs,
-        reasoning_tokens=reasoning,
-        input_audio_tokens=heard,
-        output_audio_tokens=spoken,
-    )
+    return make_usage(**counts) if inputs or outputs else None
 
 
 def _first(details: Any, *names: str) -> Any:

@@ -7,11 +7,10 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, get_args
 
-from pytest_tokenbudget.frozen import maker_of
 from pytest_tokenbudget.patterns import COUNT, TEXT, NotPlain, count_of, pattern_of, unquote
 from pytest_tokenbudget.report import templates
 from pytest_tokenbudget.report.document import usage_of
-from pytest_tokenbudget.usage import ModelCall, Role, Source, Usage
+from pytest_tokenbudget.usage import ModelCall, Role, Source, make_call, make_usage
 
 
 def one_of(words: Any) -> str:
@@ -44,8 +43,6 @@ _take_parts = re.compile(_PART % (one_of(Role), COUNT)).findall
 
 name_of = lru_cache(maxsize=1024)(unquote)
 """A text that many calls have in common."""
-
-_model_call, _usage = maker_of(ModelCall), maker_of(Usage)
 
 
 @lru_cache(maxsize=4096)
@@ -91,7 +88,7 @@ def read_calls(used: str) -> tuple[tuple[ModelCall, ...], int]:
 def _call(found: re.Match[str]) -> ModelCall:
     (model, provider, endpoint, source, replayed, request_id, _, given, cached, written, made, reasoning, total, cost,
      parts) = found.groups()  # fmt: skip
-    usage = _usage(
+    usage = make_usage(
         input_tokens=count_of(given),
         cached_input_tokens=count_of(cached),
         cache_write_tokens=count_of(written),
@@ -100,7 +97,7 @@ def _call(found: re.Match[str]) -> ModelCall:
     )
     if count_of(total) != usage.total_tokens:
         raise NotPlain
-    return _model_call(
+    return make_call(
         model=name_of(model),
         provider=name_of(provider),
         endpoint=name_of(endpoint),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.language_models import FakeListLLM, GenericFakeChatModel, chat_models
 from langchain_core.messages import AIMessage
 
 from pytest_tokenbudget import track_usage
+
+GREETING = {"input_tokens": 8, "output_tokens": 9, "total_tokens": 17}
 
 KINDS = pytest.mark.parametrize("kind", [BaseCallbackHandler, AsyncCallbackHandler])
 
@@ -81,6 +85,30 @@ async def test_one_that_streams_gets_each_token():
         model.invoke("hello", {"callbacks": [handler]})
         await model.ainvoke("hello", {"callbacks": [handler]})
     assert [name for name, _ in seen].count("on_llm_new_token") == 2 * len(["well", " ", "then"])
+
+
+async def test_no_task_is_made_to_tell_ours_alone():
+    """With it, and with what is in it, telling ours is what a tracked call would take most of its time for."""
+    made = []
+
+    def make(loop, coro, **options):
+        made.append(coro.__qualname__)
+        return asyncio.Task(coro, loop=loop, **options)
+
+    async def tasks_of(config):
+        made.clear()
+        await model.ainvoke("hello", config)
+        return len(made)
+
+    model = GenericFakeChatModel(messages=(AIMessage("well then", usage_metadata=GREETING) for _ in range(2)))
+    handler, seen = watching(BaseCallbackHandler)
+    handler.run_inline = True
+    asyncio.get_running_loop().set_task_factory(make)
+    with track_usage() as used:
+        alone = await tasks_of(None)
+        assert await tasks_of({"callbacks": [handler]}) == alone + 1
+    assert [name for name, _ in seen] == ["on_chat_model_start", "on_llm_end"]
+    assert used.input_tokens == 2 * 8
 
 
 async def test_nobody_asks_ours_whether_it_streams(monkeypatch):
