@@ -11,6 +11,7 @@ import functools
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from pytest_tokenbudget.capture.idle_transports import pool_of
 from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.tracked_request import current
 from pytest_tokenbudget.capture.wrapping import wrap
@@ -101,7 +102,7 @@ def asks_mocks_first_async(replayed: Callable[..., Any], send: Callable[..., Any
 
 def is_mocked(transport: Any) -> bool:
     """Whether something of somebody else's stands where a transport of httpx would send."""
-    pool = type(getattr(transport, "_pool", None))
+    pool = pool_of(transport)
     return any(_is_foreign(pool, handler) for handler in POOLS.values())
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """What httpx looks at in the environment when it builds a context."""
 
 
@@ -40,7 +40,7 @@ def _shared(create: Callable[..., Any]) -> Callable[..., Any]:
         playback = active_playback()
         if playback is None or playback.live or verify is not True or cert is not None or options:
             return create(verify=verify, cert=cert, trust_env=trust_env, **options)
-        named = [os.environ.get(name) for name in _CERTIFICATES]
+        named = [os.environ.get(name) for name in CERTIFICATES]
         if asks_for_default and trust_env and not any(named):
             return None
         key = (trust_env, *named)

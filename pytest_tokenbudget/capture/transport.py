@@ -11,6 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture import mocks
+from pytest_tokenbudget.capture.idle_transports import hook_transports
 from pytest_tokenbudget.capture.playback import active_playback
 from pytest_tokenbudget.capture.proxies import hook_proxies
 from pytest_tokenbudget.capture.streams import make_streams
@@ -33,6 +34,7 @@ def hook_client_library(module: ModuleType) -> None:
     """Wrap httpx or httpx2; does nothing where that was done before."""
     streams = make_streams(module)
     hook_contexts(module)
+    hook_transports(module)
     hook_proxies(getattr(module, "_utils", module))
     wrap(module.Client, "send", lambda send: _tapped_send(send, streams.tee))
     wrap(module.AsyncClient, "send", lambda send: _tapped_async_send(send, streams.async_tee))

@@ -146,7 +146,10 @@ def ask(url, body):
 
 
 @pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
-def test_a_replay_imports_neither_vcrpy_nor_pyyaml(pytester, loaded, client):
+def test_a_replay_imports_what_it_needs(pytester, loaded, client, monkeypatch):
+    """Neither vcrpy nor PyYAML, nor what a client would connect by."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
     url = "https://api.openai.com/v1/chat/completions"
     body = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}]})
     answer = {"model": "gpt-4o-mini", "usage": {"prompt_tokens": 8, "completion_tokens": 2, "total_tokens": 10}}
@@ -168,7 +171,7 @@ def test_it(usage):
     result, modules = loaded()
     result.assert_outcomes(passed=1)
     assert "genai_prices" in modules
-    assert {"vcr", "yaml"} & modules == set()
+    assert {"vcr", "yaml", "httpcore", "httpcore2"} & modules == set()
 
 
 def test_what_is_looked_for_would_be_found(pytester, loaded):
