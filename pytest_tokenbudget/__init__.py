@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -71,6 +72,13 @@ class _PlainFinder:
     ) -> ModuleSpec | None:
         return PathFinder.find_spec(name, path, target) if name.startswith(f"{__name__}.") else None
 
+    @classmethod
+    def leave(cls) -> None:
+        """Stand in nobody's way when Python ends: what does is taken apart last, and all that it knows with it."""
+        if cls in sys.meta_path:
+            sys.meta_path.remove(cls)
+
 
 if "_pytest" in sys.modules:
     sys.meta_path.insert(0, _PlainFinder)
+    atexit.register(_PlainFinder.leave)

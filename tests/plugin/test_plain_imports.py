@@ -16,10 +16,9 @@ import json, os, sys
 from pathlib import Path
 
 def pytest_unconfigure(config):
-    name = os.environ.get("PYTEST_XDIST_WORKER", "main")
     ours = {each: module.__loader__ for each, module in sys.modules.items() if each.startswith("pytest_tokenbudget")}
     made = {each: type(loader).__module__ for each, loader in ours.items()}
-    Path(os.environ["LOADED"], f"{name}.json").write_text(json.dumps(made))
+    Path(os.environ["LOADED"], f"{os.getpid()}.json").write_text(json.dumps(made))
 """
 
 
