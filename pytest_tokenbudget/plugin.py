@@ -1,4 +1,7 @@
-"""pytest's way in: options, markers and the ``usage`` fixture. Everything else is loaded when a test asks for it."""
+"""pytest's way in: options, markers and the ``usage`` fixture. Everything else is loaded when a test asks for it.
+
+PYTEST_DONT_REWRITE: it is there before a second run in one process asks for its assertions, and has none.
+"""
 
 from __future__ import annotations
 

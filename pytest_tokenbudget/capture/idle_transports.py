@@ -25,13 +25,15 @@ _POOL = "_pool"
 """The attribute in which httpx's transports have their pool."""
 
 _WISHES = "_tokenbudget_wishes"
-"""The attribute of a transport without a pool: what it is to be made with."""
+"""The attribute of a transport that waits: what it is to be made with."""
 
-_KINDS = {
-    "HTTPTransport": ("ConnectionPool", ("__enter__", "__exit__", "close")),
-    "AsyncHTTPTransport": ("AsyncConnectionPool", ("__aenter__", "__aexit__", "aclose")),
+_METHODS = {
+    "HTTPTransport": ("__enter__", "__exit__", "close"),
+    "AsyncHTTPTransport": ("__aenter__", "__aexit__", "aclose"),
 }
-"""httpx's transports: httpcore's class of their pools, and the methods that have nothing to do without one."""
+"""httpx's transports, and the methods that have nothing to do without a pool."""
+
+_FLAGS = frozenset({"trust_env", "http1", "http2"})
 
 _LOCK = threading.RLock()
 
@@ -39,43 +41,41 @@ _LOCK = threading.RLock()
 def hook_transports(library: ModuleType) -> None:
     """Let the transports of httpx or httpx2 do without a pool while a test replays; once per process."""
     core = library.__name__.replace("httpx", "httpcore")
-    for name, (pool, methods) in _KINDS.items():
+    for name, methods in _METHODS.items():
         transport = getattr(library, name)
         if not hasattr(transport, _POOL):
-            setattr(transport, _POOL, _LatePool(transport.__init__, core, pool))
-            wrap(transport, "__init__", _postponed)
+            setattr(transport, _POOL, _LatePool(transport.__init__, core))
+            wrap(transport, "__init__", functools.partial(_postponed, transport, library.Limits, core))
             for method in methods:
                 wrap(transport, method, _unless_idle)
 
 
 def pool_of(transport: Any) -> type | None:
-    """The class of the pool that a transport of httpx has, or will have; ``None`` where it has none.
-
-    It is ``None`` too where the pool will be of a class that nobody has imported yet.
-    """
-    if _WISHES in getattr(transport, "__dict__", {}):
-        late: _LatePool = getattr(type(transport), _POOL)
-        return late.kind
+    """The class of a transport's pool; ``None`` where it has none, and where nobody can have replaced it yet."""
+    if is_idle(transport) and not _is_loaded(getattr(type(transport), _POOL).core):
+        return None
     pool = getattr(transport, _POOL, None)
     return None if pool is None else type(pool)
 
 
+def is_idle(transport: Any) -> bool:
+    """Whether a transport waits for its first request."""
+    own = getattr(transport, "__dict__", {})
+    return _WISHES in own and _POOL not in own
+
+
 class _LatePool:
-    """The pool of a transport that waits for its first request: made when it is looked at, and kept there."""
+    """The pool of a transport that waits: made when it is looked at, and kept in its place."""
 
-    def __init__(self, build: Callable[..., None], core: str, name: str) -> None:
-        self._build, self._core, self._name = build, core, name
-
-    @property
-    def kind(self) -> type | None:
-        return getattr(sys.modules.get(self._core), self._name, None)
+    def __init__(self, build: Callable[..., None], core: str) -> None:
+        self._build, self.core = build, core
 
     def __get__(self, transport: Any, owner: type) -> Any:
         if transport is None:
             return self
         own = vars(transport)
         with _LOCK:
-            if _WISHES in own:
+            if is_idle(transport):
                 self._build(transport, **own[_WISHES])
                 own.pop(_WISHES, None)
         if _POOL not in own:
@@ -83,11 +83,21 @@ class _LatePool:
         return own[_POOL]
 
 
-def _postponed(build: Callable[..., None]) -> Callable[..., None]:
+def _postponed(transport: type, limits: type, core: str, build: Callable[..., None]) -> Callable[..., None]:
+    """Let a transport wait that is httpx's own, and asked for as a client does it: all others may be mistaken."""
+
     @functools.wraps(build)
     def made(self: Any, *args: Any, **wishes: Any) -> None:
         playback = active_playback()
-        if playback is None or playback.live or args or not _can_wait(**wishes):
+        if (
+            playback is None
+            or playback.live
+            or args
+            or type(self) is not transport
+            or _is_loaded(core)
+            or not _are_a_clients(wishes, limits)
+            or (wishes.get("trust_env", True) and any(os.environ.get(each) for each in CERTIFICATES))
+        ):
             build(self, *args, **wishes)
         else:
             vars(self)[_WISHES] = wishes
@@ -95,13 +105,18 @@ def _postponed(build: Callable[..., None]) -> Callable[..., None]:
     return made
 
 
-def _can_wait(verify: Any = True, cert: Any = None, trust_env: bool = True, proxy: Any = None, **_: Any) -> bool:  # noqa: FBT001, FBT002 - httpx's parameters
-    """Whether it makes the same pool later: what is looked at when it is made may be gone then, or be wrong."""
+def _is_loaded(core: str) -> bool:
+    """Whether somebody has paid for httpcore already, and may have put something into its place."""
+    return core in sys.modules
+
+
+def _are_a_clients(wishes: dict[str, Any], limits: type) -> bool:
     return (
-        verify is True
-        and cert is None
-        and proxy is None
-        and not (trust_env and any(os.environ.get(each) for each in CERTIFICATES))
+        wishes.get("verify", True) is True
+        and wishes.get("cert") is None
+        and isinstance(wishes.get("limits"), limits)
+        and wishes.keys() <= {"verify", "cert", "limits", *_FLAGS}
+        and all(isinstance(wishes[each], bool) for each in _FLAGS & wishes.keys())
     )
 
 
@@ -112,13 +127,13 @@ def _unless_idle(method: Callable[..., Any]) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(method):
 
         @functools.wraps(method)
-        async def done(self: Any, *details: Any) -> Any:
-            return nothing(self) if _WISHES in vars(self) else await method(self, *details)
+        async def done(self: Any, *details: Any, **named: Any) -> Any:
+            return nothing(self) if is_idle(self) else await method(self, *details, **named)
 
     else:
 
         @functools.wraps(method)
-        def done(self: Any, *details: Any) -> Any:
-            return nothing(self) if _WISHES in vars(self) else method(self, *details)
+        def done(self: Any, *details: Any, **named: Any) -> Any:
+            return nothing(self) if is_idle(self) else method(self, *details, **named)
 
     return done

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import socketserver
 import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
 from pytest_tokenbudget import track_usage
+from pytest_tokenbudget.capture import idle_transports
 from pytest_tokenbudget.capture.idle_transports import pool_of
 from pytest_tokenbudget.capture.playback import Playback, insert
 
@@ -26,6 +27,8 @@ def library(request, monkeypatch):
     found = pytest.importorskip(request.param)
     with track_usage():  # hooks the library
         pass
+    # These tests' own process has imported it for long.
+    monkeypatch.setattr(idle_transports, "_is_loaded", lambda _: False)
     return found
 
 
@@ -42,16 +45,13 @@ class Hello(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"hello")
 
-    def address_string(self):
-        return "a socket"
-
     def log_message(self, *_):
         pass
 
 
 @pytest.fixture
 def serving():
-    """Starts a server on loopback, or on a socket in a file, and stops it."""
+    """Starts a server, and stops it."""
     servers = []
 
     def start(server):
@@ -137,16 +137,24 @@ def test_threads_that_send_at_once_share_it(library, replay, serving):
     client.close()
 
 
-def test_what_it_was_asked_for_holds_later(library, replay, serving, tmp_path):
-    place = tmp_path / "s"
-    kind = type("Unix", (socketserver.ThreadingMixIn, socketserver.UnixStreamServer), {"daemon_threads": True})
-    serving(kind(str(place), Hello))
+def test_what_it_was_asked_for_holds_later(library, replay):
     with replay():
-        transport = library.HTTPTransport(uds=str(place), retries=1)
-        client = library.Client(transport=transport)
+        client = library.Client(limits=library.Limits(max_connections=7, max_keepalive_connections=3))
     assert not has_pool(client)
-    with client:
-        assert get(client, "http://nowhere.invalid/") == "hello"
+    pool = client._transport._pool
+    assert (pool._max_connections, pool._max_keepalive_connections) == (7, 3)
+
+
+def test_a_pool_of_somebody_elses_is_the_one(library, replay):
+    closed = []
+    pool = SimpleNamespace(close=lambda: closed.append(True), __exit__=None)
+    with replay():
+        client = library.Client()
+        client._transport._pool = pool
+        assert pool_of(client._transport) is SimpleNamespace
+        client.close()
+    assert closed == [True]
+    assert client._transport._pool is pool
 
 
 def test_a_transport_that_can_t_be_made_says_so_each_time(library, replay, serving, monkeypatch, tmp_path):
@@ -167,13 +175,42 @@ def test_a_transport_that_can_t_be_made_says_so_each_time(library, replay, servi
     client.close()
 
 
-@pytest.mark.parametrize(
-    "wishes", [{"verify": False}, {"proxy": "http://127.0.0.1:9"}, {"verify": ssl.create_default_context()}]
-)
+WISHES = {
+    "verify": {"verify": False},
+    "context": {"verify": ssl.create_default_context()},
+    "proxy": {"proxy": "http://127.0.0.1:9"},
+    "socket": {"uds": "somewhere", "retries": 1},
+    "by hand": {},
+}
+
+
+@pytest.mark.parametrize("wishes", WISHES.values(), ids=WISHES)
 def test_what_may_be_wrong_is_found_at_once(library, replay, wishes):
-    make = library.HTTPTransport
+    """A transport that code makes by hand is made there and then, and so are all that ask for more than a client."""
     with replay():
-        assert "_pool" in vars(make(**wishes))
+        assert "_pool" in vars(library.HTTPTransport(**wishes))
+
+
+@pytest.mark.parametrize("wishes", [{"retry": 3}, {"limits": None}, {"limits": 7}])
+def test_what_is_wrong_is_told_where_it_is(library, replay, wishes):
+    with replay(), pytest.raises((TypeError, AttributeError)):
+        library.HTTPTransport(**wishes)
+
+
+@pytest.mark.parametrize("place", [None, "a slot"])
+def test_a_transport_of_ones_own_is_made_at_once(library, replay, place):
+    class Own(library.HTTPTransport):
+        if place:
+            __slots__ = ("_pool",)
+        else:
+            _pool = None
+
+    with replay():
+        own = Own(limits=library.Limits())
+        assert own._pool is not None
+        own.__enter__()
+        own.__exit__(exc_type=None, exc_value=None, traceback=None)
+        own.close()
 
 
 def test_named_certificates_are_those_of_its_own_time(library, replay, monkeypatch):
@@ -191,16 +228,17 @@ def test_outside_of_a_replay_it_is_made_at_once(library, replay):
 
 
 @KINDS
-def test_its_class_is_known_before(library, replay, kind):
+def test_nobody_waits_whose_pool_somebody_may_have_replaced(library, replay, kind, monkeypatch):
+    """httpcore was imported: mocks put themselves into its classes' place."""
     core = importlib.import_module(library.__name__.replace("httpx", "httpcore"))
+    expected = core.ConnectionPool if kind == "Client" else core.AsyncConnectionPool
     with replay():
-        client = getattr(library, kind)()
-        expected = core.ConnectionPool if kind == "Client" else core.AsyncConnectionPool
-        assert pool_of(client._transport) is expected
-        assert not has_pool(client)
-    assert type(client._transport._pool) is expected
-    assert pool_of(client._transport) is expected
-    assert pool_of(object()) is None
+        before = getattr(library, kind)()
+        assert pool_of(before._transport) is None
+        monkeypatch.setattr(idle_transports, "_is_loaded", lambda name: name == core.__name__)
+        assert pool_of(before._transport) is expected
+        assert has_pool(before)
+        assert has_pool(getattr(library, kind)())
 
 
 def test_a_transport_that_was_never_made_has_none(library):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,14 @@ def test_there_is_nothing_to_rewrite():
     for path in Path(pytest_tokenbudget.__file__).parent.rglob("*.py"):
         tree = ast.parse(path.read_text("utf-8"))
         assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), path
+
+
+@pytest.mark.parametrize("name", ["pytest_tokenbudget", "pytest_tokenbudget.plugin"])
+def test_two_runs_in_one_process(pytester, monkeypatch, name):
+    """pytest warns of modules that it comes too late to rewrite, unless they say that they need it not."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(test_it="def test_it(usage): assert usage.requests == 0")
+    arguments = ["-p", name, "-W", "error::pytest.PytestAssertRewriteWarning", "test_it.py"]
+    twice = f"import pytest; print('twice', [int(pytest.main({arguments!r})) for _ in range(2)])"
+    result = pytester.run(sys.executable, "-c", twice)
+    result.stdout.fnmatch_lines(["twice [[]0, 0[]]"])
