@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.capture.playback import active_playback
-from pytest_tokenbudget.capture.tls import CERTIFICATES
+from pytest_tokenbudget.capture.tls import named_certificates
 from pytest_tokenbudget.capture.wrapping import wrap
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def _postponed(transport: type, limits: type, core: str, build: Callable[..., No
             or type(self) is not transport
             or _is_loaded(core)
             or not _are_a_clients(wishes, limits)
-            or (wishes.get("trust_env", True) and any(os.environ.get(each) for each in CERTIFICATES))
+            or (wishes.get("trust_env", True) and any(named_certificates()))
         ):
             build(self, *args, **wishes)
         else:

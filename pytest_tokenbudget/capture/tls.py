@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-"""What httpx looks at in the environment when it builds a context."""
+
+def named_certificates() -> tuple[str | None, str | None]:
+    """The file and the folder that the environment names, where httpx looks when it builds a context."""
+    return os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
 
 
 def hook_contexts(library: ModuleType) -> None:
@@ -40,7 +42,7 @@ def _shared(create: Callable[..., Any]) -> Callable[..., Any]:
         playback = active_playback()
         if playback is None or playback.live or verify is not True or cert is not None or options:
             return create(verify=verify, cert=cert, trust_env=trust_env, **options)
-        named = [os.environ.get(name) for name in CERTIFICATES]
+        named = named_certificates()
         if asks_for_default and trust_env and not any(named):
             return None
         key = (trust_env, *named)

@@ -7,10 +7,11 @@ import importlib
 import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+from hello_server import Hello
 
 from pytest_tokenbudget import track_usage
 from pytest_tokenbudget.capture import idle_transports
@@ -36,17 +37,6 @@ def library(request, monkeypatch):
 def replay(tmp_path):
     """Stands for a test that replays, for as long as its block lasts."""
     return lambda record="none": insert(Playback(path=tmp_path / "cassette.yaml", record=record))
-
-
-class Hello(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("content-length", "5")
-        self.end_headers()
-        self.wfile.write(b"hello")
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import shutil
 import ssl
 import subprocess
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
+from hello_server import Hello
 
 from pytest_tokenbudget import track_usage
 from pytest_tokenbudget.capture.playback import Playback, insert
@@ -67,17 +68,6 @@ def test_no_context_is_built_where_a_connection_makes_the_same(library, built, t
     for client in clients:
         client.close()
     assert not built or library.__name__ == "httpx"
-
-
-class Hello(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("content-length", "5")
-        self.end_headers()
-        self.wfile.write(b"hello")
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture
