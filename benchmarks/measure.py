@@ -44,6 +44,13 @@ def count_instructions(python: str, arguments: list[str], folder: Path, *, autol
         return _total(Path(out) / "callgrind")
 
 
+def count_instructions_of_all(python: str, arguments: list[str], folder: Path) -> int:
+    """User-space instructions of one whole run and of all processes that it starts, as ``count_instructions``."""
+    with tempfile.TemporaryDirectory() as out:
+        _run([*_callgrind(out, children=True), python, *arguments], folder, {})
+        return sum(map(_total, Path(out).iterdir()))
+
+
 def count_per_test(python: str, arguments: list[str], folder: Path, tests: int) -> float:
     """User-space instructions of one test of a suite, once the first ones have run.
 
@@ -121,8 +128,9 @@ def ratio(more: list[float], less: list[float]) -> float:
     return median(a / b for a, b in zip(more, less, strict=True))
 
 
-def _callgrind(out: str) -> list[str]:
-    return ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}/callgrind", "--trace-children=no"]
+def _callgrind(out: str, *, children: bool = False) -> list[str]:
+    file, followed = ("callgrind.%p", "yes") if children else ("callgrind", "no")
+    return ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}/{file}", f"--trace-children={followed}"]
 
 
 def _total(file: Path) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from decimal import Decimal
 
     from pytest_tokenbudget.baseline import Baseline
@@ -68,7 +68,11 @@ class Activation:
     def pytest_sessionstart(self) -> None:
         """Open for every test, if something asks for the figures of all."""
         if self._is_controller():
-            self._open_collector()  # it collects no tests, so it can't know whether one will ask
+            # It collects no tests, so it can't know whether one will ask.
+            if self._settings is None:
+                self._stand_by()
+            else:
+                self._open_collector()
             if self._account is not None:
                 self._open_gate()  # hooks of the user's own may spend here too
         elif self._settings is not None and self._settings.counts_all:
@@ -78,6 +82,17 @@ class Activation:
         """Open for the tests that ask."""
         self._open_gate()
         self._open_collector()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Let the run as a whole be judged while pytest still decides how it ends.
+
+        Here, since the collector may be opened while this goes on.
+        """
+        result = yield
+        if self._collector is not None:
+            self._collector.end_tests(session)
+        return result
 
     @pytest.hookimpl(trylast=True)  # the user's own may do something; the collector's, which reports, comes after it
     def pytest_sessionfinish(self) -> None:
@@ -163,11 +178,21 @@ class Activation:
                 self._extent = Extent()
                 self._config.pluginmanager.register(self._extent, "pytest_tokenbudget_extent")
 
+    def _stand_by(self) -> None:
+        from pytest_tokenbudget.standby import Standby  # noqa: PLC0415 - on a controller alone
+
+        manager = self._config.pluginmanager
+        manager.register(Standby(self._make_collector, manager), "pytest_tokenbudget_standby")
+
     def _open_collector(self) -> None:
         if self._collector is None and not hasattr(self._config, "workerinput"):
-            from pytest_tokenbudget.collector import Collector  # noqa: PLC0415 - not on the start-up path
+            self._make_collector()
 
-            settings = self._read_settings()
-            self._collector = Collector(self._config, settings, self._book, self._baseline, self._post)
-            self._collector.start()
-            self._config.pluginmanager.register(self._collector, "pytest_tokenbudget_collector")
+    def _make_collector(self) -> Collector:
+        from pytest_tokenbudget.collector import Collector  # noqa: PLC0415 - not on the start-up path
+
+        settings = self._read_settings()
+        self._collector = Collector(self._config, settings, self._book, self._baseline, self._post)
+        self._collector.start()
+        self._config.pluginmanager.register(self._collector, "pytest_tokenbudget_collector")
+        return self._collector

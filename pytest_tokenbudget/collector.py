@@ -24,7 +24,7 @@ from pytest_tokenbudget.run_baseline import RunBaseline
 from pytest_tokenbudget.spending import Spending
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from decimal import Decimal
     from pathlib import Path
 
@@ -149,16 +149,13 @@ class Collector:
         if workerinput := getattr(node, "workerinput", None):
             self._spools.append(spool_path(workerinput))
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Judge the run as a whole while pytest still decides how it ends."""
-        result = yield
+    def end_tests(self, session: pytest.Session) -> None:
+        """Judge the run as a whole, at the end of its tests, while pytest still decides how it ends."""
         self._came_to_end = True
         if self._runs and self._fails_limits():
             session.testsfailed += 1
         if self._runs and (self._late_failures() or (self._refusals() and not session.testsfailed)):
             session.testsfailed += 1
-        return result
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:

@@ -231,6 +231,7 @@ class Gate:
         if report.failed and hasattr(report, "context"):  # a subtest's
             for item, running in self._inside.items():
                 running.failed = running.failed or item.nodeid == report.nodeid
+        self._post.announce(report)
         if report.when == "teardown":
             record, shared = self._finished.pop(report.nodeid, None), self._shared.drain()
             self._shared.note_misses()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_tokenbudget.plain_record import plain_record, plain_shared, record_of, shared_of, survives_as_it_is
+from pytest_tokenbudget.standby import tell_controller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +55,11 @@ class Post:
     def __init__(self, *, to_controller: bool) -> None:
         self._to_controller = to_controller
         self._last: tuple[pytest.TestReport, Handover] | None = None
+
+    def announce(self, report: pytest.TestReport) -> None:
+        """Let any report of a worker tell that there is something to hand over in this run."""
+        if self._to_controller:
+            tell_controller(report)
 
     def send(self, report: pytest.TestReport, handover: Handover) -> None:
         """Hand something over with the report of a test's teardown, if there is anything."""

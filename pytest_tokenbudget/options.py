@@ -195,13 +195,12 @@ def ini_keys(config: pytest.Config) -> dict[str, object]:
 
 
 def concern(config: pytest.Config) -> bool:
-    """Whether there is anything to check and obey: an option, ini key or file of ours, or workers to report for."""
+    """Whether there is anything to check and obey: an option, ini key or file of ours."""
     said = vars(config.option)
     given = [*map(said.get, ("token_report", "token_update_baseline", "xmlpath", "htmlpath", *TABLE))]
     return (
         given.count(None) < len(given)
         or "token_" in " ".join((*ini_keys(config), *(said.get("override_ini") or ())))
-        or said.get("dist", "no") != "no"
         or (config.rootpath / DEFAULT_BASELINE).exists()
     )
 

@@ -46,19 +46,26 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     config.stash[MADE] = {}
     # Who is told of a mistake will ask for help, and shall get it.
-    if not config.option.help and options.concern(config):
+    said = not config.option.help and options.concern(config)
+    if said or getattr(config.option, "dist", "no") != "no":  # workers may have tests that ask
         from pytest_tokenbudget.activation import Activation  # noqa: PLC0415 - not on the start-up path
 
-        Activation.of(config).check_settings()
+        activation = Activation.of(config)
+        if said:
+            activation.check_settings()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, object, object]:
-    """Note every test that a module makes, before a node id on the command line narrows them down."""
-    made = yield
-    if isinstance(made, list):
-        collector.config.stash[MADE].setdefault(collector.path, []).extend(made)
-    return made
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Note every test that a module or class made, before a node id on the command line narrows them down.
+
+    Asked once for each of them: whoever is asked for each name in them makes every test dearer, also where none asks.
+    """
+    report = yield
+    for node in report.result or ():
+        if isinstance(node, pytest.Item):
+            node.config.stash[MADE].setdefault(node.path, []).append(node)
+    return report
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -9,7 +9,7 @@ import pytest
 from doc_blocks import DOCS, ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
-ROWS = {"cassettes": 5, "langchain": 3, "batch": 1, "scale": 4, "spread": 1}
+ROWS = {"cassettes": 5, "langchain": 3, "batch": 1, "scale": 4}
 """The quantities that need neither valgrind nor environments of their own, and how many rows each has."""
 
 
@@ -41,7 +41,7 @@ def test_a_quick_run_gives_a_figure_for_each_row():
     assert (answers[1], answers[4]) == ("0", "yes")
 
 
-@pytest.mark.parametrize("quantity", ["start", "replay"])
+@pytest.mark.parametrize("quantity", ["start", "replay", "spread"])
 def test_without_valgrind_a_row_says_so(quantity, tmp_path):
     row = _run("--quick", "--only", quantity, path=str(tmp_path))[2]
 

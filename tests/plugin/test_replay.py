@@ -681,3 +681,26 @@ def test_the_command_that_records_again_can_be_copied():
         "test_a.py::test_it[a b] did not ask for 1 recording(s) of a.yaml: POST /v1; "
         "record it again with: pytest 'test_a.py::test_it[a b]' --token-record=rewrite"
     )
+
+
+CLASSES = {"plain": "class TestClass:", "unittest": "import unittest\nclass TestClass(unittest.TestCase):"}
+
+
+@pytest.mark.parametrize("head", CLASSES.values(), ids=CLASSES)
+def test_names_do_not_depend_on_what_was_selected(pytester, client, run, head):
+    """Methods that differ only in case share a name; each plays its own recording alone as it does among all."""
+    pytester.makepyfile(
+        test_a=f"""
+import client
+{head}
+    def test_it(self): assert client.ask("first") == "You said: first"
+    def test_IT(self): assert client.ask("second") == "You said: second"
+"""
+    )
+    pytester.makeini("[pytest]\ntoken_replay = all\n")
+    run("--token-record=once").assert_outcomes(passed=2)
+    assert len(cassettes(pytester)) == 2
+    client.reset()
+    for name in ("test_it", "test_IT"):
+        run(f"test_a.py::TestClass::{name}").assert_outcomes(passed=1)
+    assert client.ledger == ()
