@@ -68,8 +68,8 @@ class Activation:
     def pytest_sessionstart(self) -> None:
         """Open for every test, if something asks for the figures of all."""
         if self._is_controller():
-            # It collects no tests, so it can't know whether one will ask.
-            if self._settings is None:
+            # It collects no tests, so it can't know whether one will ask. Figures behind names begin with the first.
+            if self._settings is None and self._config.get_verbosity(pytest.Config.VERBOSITY_TEST_CASES) <= 0:
                 self._stand_by()
             else:
                 self._open_collector()

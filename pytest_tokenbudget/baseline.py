@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, InvalidOperation, Overflow
 from pathlib import Path
@@ -64,6 +66,22 @@ def load(path: Path) -> Baseline:
         return _parse(data)
     except _Fault as fault:
         raise _refusal(path, str(fault)) from None
+
+
+def check_place(path: Path) -> None:
+    """Find out before the tests run, and cost something, whether the file can be written where it is to be.
+
+    Raises:
+        ConfigurationError: it can't; one line with the path and the reason.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            os.stat(path)  # noqa: PTH116 - as below
+        folder = next(each for each in path.absolute().parents if os.path.lexists(each))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (OSError, ValueError) as error:
+        raise _refusal(path, f"can't be written: {_reason(error)}") from error
 
 
 def dump(baseline: Baseline) -> str:

@@ -42,10 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         _write(sys.stderr, f"tokenbudget: {printable(str(error))}\n")
         return EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_FAILED
-    except BrokenPipeError:
-        # Who reads has enough, as with `| head`. What is left in the buffer must not fail again at exit.
+    except OSError as error:
+        # What is left in the buffer must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        if isinstance(error, BrokenPipeError):  # who reads has enough, as with `| head`
+            return EXIT_FAILED
+        _write(sys.stderr, f"tokenbudget: the output can't be written: {error.strerror or error}\n")
+        return EXIT_USAGE
     return status
 
 

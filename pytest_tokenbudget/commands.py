@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from pytest_tokenbudget import baseline as baselines
 from pytest_tokenbudget.budget import parse_count, parse_tolerance, parse_usd
 from pytest_tokenbudget.errors import ConfigurationError
-from pytest_tokenbudget.files import write_atomically
+from pytest_tokenbudget.files import real_path, write_atomically
 from pytest_tokenbudget.pricing import PriceBook, PriceOverrides, load_price_file, parse_price_date
 from pytest_tokenbudget.report.reading import load
 from pytest_tokenbudget.report.text import printable
@@ -112,6 +112,9 @@ def combine(  # noqa: PLR0913 - the options of a command, all by keyword
         tolerance=_option("--tolerance", tolerance, parse_tolerance),
         total_max_cost=_option("--total-max-cost", total_max_cost, parse_usd),
         total_max_tokens=_option("--total-max-tokens", total_max_tokens, parse_count),
+    )
+    _check_places(
+        {"-o": output, "--markdown": markdown, "--html": html}, {"--baseline": baseline, "--prices": prices}
     )
     overrides = _overrides(prices)
     with ExitStack() as files:
@@ -283,6 +286,17 @@ def _each_once(reports: Sequence[str]) -> tuple[list[Path], list[str]]:
     return list(paths.values()), sorted(said)
 
 
+def _check_places(written: dict[str, str | None], read: dict[str, str | None]) -> None:
+    """Refuse to write two things to one file, or one over what is only read."""
+    taken = {_resolved(path): option for option, path in read.items() if path is not None}
+    for option, path in written.items():
+        if path is None or path == _STDOUT or not _is_written_aside(path):  # a device, a pipe
+            continue
+        place = _resolved(path)
+        if (other := taken.setdefault(place, option)) != option:
+            raise ConfigurationError(f"{other} and {option} have one place, {printable(path)}; give each its own")
+
+
 def _is_written_aside(output: str | None) -> bool:
     """Whether a file takes its place only when it is whole; what goes to standard output is made as a whole too."""
     if output is None or output == _STDOUT:
@@ -320,7 +334,7 @@ def _lasting(paths: Sequence[Path], *outputs: str | None) -> list[Path]:
 
 def _resolved(path: str | Path) -> Path:
     try:
-        return Path(path).resolve()
+        return real_path(Path(path))
     except (OSError, ValueError):
         return Path(path)  # reading or writing it will say why
 

@@ -24,7 +24,22 @@ _NARROWING = {
     "ignore_glob": "--ignore-glob",
     "setuponly": "--setup-only",
     "pyargs": "--pyargs",
+    "noconftest": "--noconftest",
 }
+
+_COLLECTORS = ("no:python", "no:unittest", "no:doctest")
+"""Plugins of pytest's own without which tests are not found."""
+
+_CONFIGURATIONS = (
+    "pytest.toml",
+    ".pytest.toml",
+    "pytest.ini",
+    ".pytest.ini",
+    "pyproject.toml",
+    "tox.ini",
+    "setup.cfg",
+)
+"""Where pytest looks for its own configuration, as it is in its rootdir."""
 
 _OVERRIDES = (
     "python_files",
@@ -75,7 +90,9 @@ class Extent:
             self._skipped.add(report.nodeid)
         self.failed = self.failed or report.failed
 
-    def gone(self, nodeids: Collection[str], seen: Collection[str], rootdir: Path) -> tuple[str, ...]:
+    def gone(
+        self, nodeids: Collection[str], seen: Collection[str], rootdir: Path, *, doctests: bool
+    ) -> tuple[str, ...]:
         """Those tests that no longer exist, as far as a whole run can tell, sorted.
 
         A file that exists and of which no test was seen may have been ignored, by a conftest say: nobody knows its
@@ -85,6 +102,7 @@ class Extent:
             nodeids: the tests that once existed.
             seen: the tests of this run.
             rootdir: what node ids are relative to.
+            doctests: whether modules were searched for theirs.
         """
         visited = {_file(nodeid) for nodeid in seen}
         unknown = {file for file in {*map(_file, nodeids)} - visited if (rootdir / file).exists()}
@@ -92,7 +110,10 @@ class Extent:
             sorted(
                 nodeid
                 for nodeid in nodeids
-                if nodeid not in seen and _file(nodeid) not in unknown and not self._lies_in_skipped(nodeid)
+                if nodeid not in seen
+                and _file(nodeid) not in unknown
+                and (doctests or not _is_doctest(nodeid))
+                and not self._lies_in_skipped(nodeid)
             )
         )
 
@@ -107,8 +128,12 @@ def narrowed_by(config: pytest.Config) -> str | None:
     for override in config.option.override_ini or ():
         if (key := override.partition("=")[0].strip()) in _OVERRIDES:
             return f"-o {key}"
-    if "no:python" in config.option.plugins:
-        return "-p no:python"
+    if without := next((each for each in _COLLECTORS if each in config.option.plugins), None):
+        return f"-p {without}"
+    if getattr(config.option, "count", 1) not in (0, 1, None):  # pytest-repeat's: every test has another id
+        return "--count"
+    if getattr(config.option, "inifilename", None) and _has_other_configuration(config):
+        return "-c"
     return next((flag for name, flag in _NARROWING.items() if getattr(config.option, name, None)), None)
 
 
@@ -120,9 +145,26 @@ def outside(config: pytest.Config, nodeids: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(nodeid for nodeid in nodeids if not _lies_in(roots, config.rootpath, nodeid)))
 
 
+def _has_other_configuration(config: pytest.Config) -> bool:
+    """Whether a run without ``-c`` would find its tests by another file."""
+    if config.inipath is None:
+        return False
+    folder, own = config.inipath.parent, config.inipath.name
+    return any(
+        (folder / name).is_file() and b"pytest" in (folder / name).read_bytes()
+        for name in _CONFIGURATIONS
+        if name != own
+    )
+
+
 def _lies_in(roots: list[str], rootdir: Path, nodeid: str) -> bool:
     file = _real(rootdir / _file(nodeid))
     return any(file == root or file.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
+
+
+def _is_doctest(nodeid: str) -> bool:
+    """Whether it is one of a module, named as ``module.function``: no function has a name with a dot."""
+    return "." in nodeid.partition("[")[0].rpartition("::")[2]
 
 
 def _file(nodeid: str) -> str:

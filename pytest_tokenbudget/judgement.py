@@ -144,6 +144,11 @@ def price_like(record: UsageRecord, book: PriceBook) -> Price:
         providers[call.model] = call.provider
 
     def price(model: str, tokens: ModelTokens) -> Decimal | None:
-        return book.price_sum(tokens, model=model, provider=providers.get(model, ""))
+        if model in providers:
+            return book.price_sum(tokens, model=model, provider=providers[model])
+        # A model that the entry alone has: whoever bills the test now sold that one too, most likely.
+        sellers = dict.fromkeys((*providers.values(), ""))
+        asked = (book.price_sum(tokens, model=model, provider=seller) for seller in sellers)
+        return next((cost for cost in asked if cost is not None), None)
 
     return price

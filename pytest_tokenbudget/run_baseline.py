@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget import baseline as baselines
@@ -10,6 +11,7 @@ from pytest_tokenbudget.files import shown_from
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
     import pytest
 
@@ -38,11 +40,13 @@ class RunBaseline:
     def partial(self) -> str | None:
         """Why the run covers a part of the suite only; ``None`` where it covers all that the baseline knows."""
         if (flag := narrowed_by(self._config)) is not None:
+            if flag in self._config.getini("addopts"):
+                return f"{flag} of addopts leaves tests out; -o addopts= takes it off for one run"
             return f"{flag} leaves tests out"
         if self._extent.deselected:
             return "tests were deselected"
         path = self._settings.baseline
-        known = baselines.load(path).tests if self._settings.baseline_update and path.exists() else ()
+        known = baselines.load(path).tests if self._settings.baseline_update and _exists(path) else ()
         if elsewhere := outside(self._config, known):
             return f"{elsewhere[0]} lies outside of what it collects"
         return None
@@ -67,7 +71,7 @@ class RunBaseline:
             ConfigurationError: the file can't be read or written.
         """
         path, prunes = self._settings.baseline, self._settings.baseline_update == "prune"
-        before = baselines.load(path).tests if path.exists() else {}
+        before = baselines.load(path).tests if _exists(path) else {}
         passed = {
             nodeid: record.models
             for nodeid, record in records.items()
@@ -107,4 +111,9 @@ class RunBaseline:
         return BaselineSummary.of(records.values(), path=path, stale=stale)
 
     def _gone(self, entries: Collection[str], seen: Collection[str]) -> tuple[str, ...]:
-        return self._extent.gone(entries, seen, self._config.rootpath)
+        doctests = bool(getattr(self._config.option, "doctestmodules", False))
+        return self._extent.gone(entries, seen, self._config.rootpath, doctests=doctests)
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path's raises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -253,7 +254,8 @@ class Settings:
             baseline_update=update,
             baseline_missing_fails=missing_fails,
             # Where tests without an entry fail, a missing file is an empty one.
-            judges_baseline=update is None and ("token_baseline" in values or missing_fails or baseline.exists()),
+            judges_baseline=update is None
+            and ("token_baseline" in values or missing_fails or os.path.lexists(baseline)),
             tolerance=values["token_tolerance"],
             enforcement=values["token_budget"],
             estimates_count=values["token_estimates"] == "judge",
@@ -274,16 +276,22 @@ class Settings:
         Raises:
             ConfigurationError: one of them is missing or broken; one line with its path and the reason.
         """
-        from pytest_tokenbudget.baseline import Baseline, load  # noqa: PLC0415 - only where a test is counted
+        from pytest_tokenbudget.baseline import Baseline, check_place, load  # noqa: PLC0415 - where tests are counted
         from pytest_tokenbudget.price_file import load_price_file  # noqa: PLC0415 - likewise
         from pytest_tokenbudget.pricing import PriceBook  # noqa: PLC0415 - likewise
 
         book = PriceBook(None if self.prices is None else load_price_file(self.prices), self.price_date)
         if self.baseline_named and self.baseline_update is None:
             return book, load(self.baseline)  # which refuses one that is missing
-        # One that is about to be updated is read too: a broken one is refused before any test runs.
-        baseline = load(self.baseline) if self.baseline.exists() else Baseline()
-        return book, baseline if self.judges_baseline else None
+        if self.baseline_update is not None:
+            # It is read too: a broken one, or a place where none can be, is refused before any test runs.
+            check_place(self.baseline)
+            if os.path.exists(self.baseline):  # noqa: PTH110 - Path's raises
+                load(self.baseline)
+            return book, None
+        if not self.judges_baseline:
+            return book, None
+        return book, load(self.baseline) if os.path.lexists(self.baseline) else Baseline()
 
     @property
     def enforces(self) -> bool:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
     from pytest_tokenbudget.collector import Collector
 
@@ -35,7 +35,6 @@ class Standby:
         self._opened = opened
         self._manager = manager
 
-    @pytest.hookimpl(tryfirst=True)  # before the terminal tells of the test: -v shows its figures there
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Pass on the report that opened it: pytest calls what is new from the next one on."""
         if hasattr(report, _ASKED):

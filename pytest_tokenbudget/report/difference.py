@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.summary import PriceTable, Summary
 
 NOTHING = Tally(usage=Usage())
+_CUT_SHORT = ("failed", "error", "skipped", "xfailed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +29,15 @@ class Side:
         models: its tokens by model.
         verdict: what its budget said; empty for a fixture.
         over_baseline: whether it was over the baseline; that it was within, new or not compared is no news.
+        cut_short: how it ended, where it may not have come to all of its calls; else empty. A test that fails for
+            its budget or baseline did.
     """
 
     tally: Tally
     models: Mapping[str, ModelTokens]
     verdict: str = ""
     over_baseline: bool = False
+    cut_short: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,15 @@ class Change:
         )
 
     @property
+    def cut_short(self) -> bool:
+        """Whether one of its runs, and not the other, may not have come to all of its calls."""
+        return (
+            self.before is not None
+            and self.after is not None
+            and bool(self.before.cut_short) != bool(self.after.cut_short)
+        )
+
+    @property
     def rejudged(self) -> bool:
         """Whether a test that both runs know has another verdict."""
         return (
@@ -91,6 +104,7 @@ class Difference:
         unpriced: tests and fixtures of the new run with a model that has no price.
         unmeasured: tests and fixtures of the new run with requests whose usage nobody knows.
         prices: the two price tables, where they differ.
+        cut_short: tests in both runs that may have come to all of their calls in one of them alone.
         incomplete: which of the runs did not come to its end.
     """
 
@@ -103,6 +117,7 @@ class Difference:
     unpriced: tuple[Change, ...]
     unmeasured: tuple[Change, ...]
     prices: tuple[PriceTable, PriceTable] | None
+    cut_short: tuple[Change, ...]
     incomplete: tuple[str, ...]
 
     @property
@@ -137,6 +152,7 @@ def compare(old: Summary, new: Summary) -> Difference:
         unpriced=tuple(each for each in changes if each.now.unpriced_models),
         unmeasured=tuple(each for each in changes if each.now.usage.unmeasured_requests),
         prices=None if old.prices == new.prices else (old.prices, new.prices),
+        cut_short=tuple(each for each in both if each.cut_short and each.moved),
         incomplete=tuple(name for name, run in (("old", old), ("new", new)) if not run.complete),
     )
 
@@ -159,11 +175,14 @@ def _sides(summary: Summary) -> dict[tuple[str, str], Side]:
 
 
 def _side(record: UsageRecord) -> Side:
+    over_baseline = record.baseline is not None and record.baseline.status == "over"
+    judged = record.verdict == "over" or over_baseline
     return Side(
         tally=tally_of(record.figures, cache_hits=record.cache_hits),
         models=record.models,
         verdict=record.verdict,
-        over_baseline=record.baseline is not None and record.baseline.status == "over",
+        over_baseline=over_baseline,
+        cut_short=record.outcome if record.outcome in _CUT_SHORT and not judged else "",
     )
 
 

@@ -134,6 +134,11 @@ def _sections(difference: Difference) -> list[_Section]:
 
 def _caveats(difference: Difference) -> list[str]:
     said = [f"the {run} run did not come to its end: its figures are too low" for run in difference.incomplete]
+    if count := len(difference.cut_short):
+        said.append(
+            f"{plural(count, 'test')} failed or skipped in one of the runs alone, so a part of the change may be "
+            "calls that were not made"
+        )
     if difference.prices is not None:
         old, new = map(describe_prices, difference.prices)
         said.append(f"the prices differ, so a part of the change may be theirs: {old} -> {new}")
@@ -179,6 +184,12 @@ def _details(change: Change) -> str:
         return ""
     before, after = change.was, change.now
     said = []
+    if change.cut_short:
+        said = [
+            f"{side.cut_short} in the {run} run"
+            for run, side in (("old", change.before), ("new", change.after))
+            if side.cut_short
+        ]
     if change.before.models.keys() != change.after.models.keys():
         old, new = (", ".join(side.models) or "none" for side in (change.before, change.after))
         said.append(f"model {old} -> {new}")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from decimal import Decimal
 from itertools import permutations
 from pathlib import Path
@@ -493,3 +495,56 @@ def test_a_broken_escape_is_refused(report, capsys):
     path.write_text(path.read_text().replace("test_a", r"test\_a"))
     assert cli.main(["combine", str(path)]) == 4
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture
+def inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+PLACES = {
+    "baseline": (("-o", "base.json"), "--baseline and -o have one place, base.json"),
+    "markdown": (
+        ("-o", "out.json", "--markdown", "base.json"),
+        "--baseline and --markdown have one place, base.json",
+    ),
+    "linked": (("-o", "link.json"), "--baseline and -o have one place, link.json"),
+    "outputs": (("-o", "out.json", "--html", "./out.json"), "-o and --html have one place, ./out.json"),
+}
+
+
+@pytest.mark.usefixtures("inside")
+@pytest.mark.parametrize(("words", "said"), PLACES.values(), ids=PLACES)
+def test_nothing_is_written_over_the_baseline_or_another_output(report, tmp_path, capsys, words, said):
+    report("a.json", used("t"))
+    baselines.save(tmp_path / "base.json", baselines.Baseline(tests={"t": used("t").models}))
+    (tmp_path / "link.json").symlink_to("base.json")
+    before = (tmp_path / "base.json").read_bytes()
+    assert cli.main(["combine", "a.json", "--baseline", "base.json", *words]) == cli.EXIT_USAGE
+    assert capsys.readouterr().err == f"tokenbudget: {said}; give each its own\n"
+    assert (tmp_path / "base.json").read_bytes() == before
+    assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.usefixtures("inside")
+@pytest.mark.parametrize("words", [("loop.json", "a.json"), ("a.json", "-o", "loop.json")], ids=["read", "written"])
+def test_a_link_to_itself_is_one_line(report, tmp_path, capsys, words):
+    report("a.json", used("t"))
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    assert cli.main(["combine", *words]) == cli.EXIT_USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tokenbudget: ")
+    assert "loop.json" in line
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="takes a device that is full")
+@pytest.mark.parametrize("command", [("combine", "a.json"), ("diff", "a.json", "a.json")], ids=["combine", "diff"])
+def test_an_output_that_takes_nothing_is_no_verdict(report, tmp_path, command):
+    report("a.json", used("t"))
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "pytest_tokenbudget", *command],
+            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert ran.returncode == cli.EXIT_USAGE
+    assert ran.stderr == "tokenbudget: the output can't be written: No space left on device\n"

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from report_strategies import PRICES, summaries
 
 from pytest_tokenbudget import cli
+from pytest_tokenbudget.budget import Budget
 from pytest_tokenbudget.price_file import load_price_file
 from pytest_tokenbudget.pricing import PriceBook
 from pytest_tokenbudget.record import BaselineResult, SharedRecord, UsageRecord
@@ -273,3 +274,23 @@ def test_a_terminal_that_knows_ascii_alone(report, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
     assert cli.main(["diff", old, new]) == 0
     assert b"test_gr\\xf6\\xdfe" in stream.buffer.getvalue()
+
+
+@pytest.mark.parametrize("outcome", ["failed", "error", "skipped", "xfailed"])
+def test_a_test_that_may_not_have_made_all_of_its_calls_is_no_saving(outcome):
+    old = summary(used("fails", call(9000, "0.00135")), used("same"))
+    new = summary(UsageRecord(nodeid="fails", outcome=outcome, budget=Budget(max_tokens=9)), used("same"))
+    shown = lines(old, new)
+    assert shown[0].startswith(
+        "1 test failed or skipped in one of the runs alone, so a part of the change may be calls"
+    )
+    assert f"{outcome} in the new run, " in "\n".join(section(shown, "changed"))
+    assert f"{outcome} in the old run, " in "\n".join(section(lines(new, old), "changed"))
+    assert "in one of the runs alone" in render_markdown(compare(old, new))
+
+
+def test_a_test_that_fails_for_its_budget_made_its_calls():
+    old, new = summary(used("t")), summary(used("t", call(2000, "0.0003"), outcome="failed", verdict="over"))
+    assert "runs alone" not in render_text(compare(old, new))
+    again = summary(used("t", call(2000, "0.0003"), outcome="failed"))
+    assert "runs alone" not in render_text(compare(summary(used("t", outcome="failed")), again)), "in both runs"

@@ -69,3 +69,22 @@ def test_what_is_not_known_is_within_nothing(record, entry, said):
     result, (violation,) = hold_against(record, entry, Decimal(0), BOOK, beside=())
     assert result is None
     assert (violation.limit, violation.reason[: len(said)]) == ("unmeasured", said)
+
+
+SWITCHES = {  # USD per million tokens, of input and output: list prices of 2026-11-03
+    "groq": ("llama-3.1-8b-instant", "llama-3.3-70b-versatile"),  # 0.05 and 0.08; 0.59 and 0.79
+    "openai": ("gpt-4o-mini", "gpt-4o"),  # 0.15 and 0.6; 2.5 and 10
+}
+
+
+@pytest.mark.parametrize("provider", SWITCHES)
+def test_a_switch_to_a_dearer_model_of_any_provider_is_over_by_its_cost(provider):
+    """The entry does not say who billed it, and most models have a price at their own provider alone."""
+    old, new = SWITCHES[provider]
+    usage = Usage(input_tokens=1000, output_tokens=1000)
+    record = UsageRecord(nodeid="t", calls=(ModelCall(model=new, provider=provider, usage=usage, cost=Decimal(1)),))
+    entry = {old: ModelTokens(requests=1, input=1000, output=1000)}
+    result, violations = hold_against(record, entry, Decimal(0), BOOK, beside=())
+    assert [each.limit for each in violations] == ["baseline_cost"]
+    assert result.cost == {"groq": Decimal("0.00013"), "openai": Decimal("0.00075")}[provider]
+    assert violations[0].used == {"groq": Decimal("0.00138"), "openai": Decimal("0.0125")}[provider]

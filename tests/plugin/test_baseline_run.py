@@ -440,3 +440,79 @@ def test_not_enforced(pytester, suite, go, monkeypatch, mode):
     result.assert_outcomes(passed=5)
     assert result.ret == 0
     assert ("test_one (warning only)" in result.stdout.str()) == (mode == "warn")
+
+
+PARTS = {
+    "-c": ("-c", "other.ini"),
+    "--noconftest": ("--noconftest",),
+    "-p no:unittest": ("-p", "no:unittest"),
+    "-p no:doctest": ("-p", "no:doctest"),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_finds_fewer_tests_prunes_nothing(pytester, suite, go, stored, part):
+    go("--token-update-baseline")
+    (pytester.path / "pytest.ini").write_text("[pytest]\n")
+    (pytester.path / "other.ini").write_text("[pytest]\npython_functions = test_o*\n")
+    before = stored()
+    result = go("--token-update-baseline=prune", *PARTS[part])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = f"*prune needs a whole run, and this is none: {part} leaves tests out; nothing was written"
+    (result.stderr if "token budget" in result.stderr.str() else result.stdout).fnmatch_lines([said])
+    assert stored() == before
+
+
+def test_what_addopts_leaves_out_is_said_with_the_way_out(pytester, suite, go, stored):
+    pytester.makeini("[pytest]\naddopts = -k 'not idle'\n")
+    store(pytester, {"test_suite.py::test_gone": {"small": used(1, 1)}})
+    result = go("--token-update-baseline=prune")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = result.stdout.str() + result.stderr.str()
+    assert "this is none: -k of addopts leaves tests out; -o addopts= takes it off for one run; nothing was" in said
+    go("--token-update-baseline=prune", "-o", "addopts=").assert_outcomes(passed=5)
+    assert "test_suite.py::test_gone" not in stored()
+
+
+def test_doctests_of_modules_are_not_stale_where_nobody_looks_for_them(pytester, go, told, stored, document):
+    pytester.makefile(".toml", prices=PRICES)
+    pytester.makepyfile(
+        test_suite='''
+        import model
+        def helper():
+            """
+            >>> model.ask(7, 1, model="small") and None
+            """
+        def test_one(): model.ask(10, 5, model="small")
+        '''
+    )
+    go("--token-update-baseline", "--doctest-modules").assert_outcomes(passed=2)
+    entries = stored()
+    assert entries.keys() == {"test_suite.py::test_suite.helper", "test_suite.py::test_one"}
+    go()
+    assert document()["baseline"]["stale"] == []
+    go("--token-update-baseline=prune")
+    assert stored() == entries
+    pytester.makepyfile(test_suite="import model\ndef test_one(): model.ask(10, 5, model='small')")
+    go("--doctest-modules")
+    assert document()["baseline"]["stale"] == ["test_suite.py::test_suite.helper"]
+
+
+def test_a_link_that_leads_nowhere_is_no_missing_baseline(pytester, suite, go):
+    """It was one when it was committed: a run that passes for it would be no gate."""
+    (pytester.path / "token-baseline.json").symlink_to("moved.json")
+    result = go()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = [each for each in result.errlines + result.outlines if "token-baseline.json" in each]
+    assert "does not exist" in line
+
+
+@pytest.mark.parametrize("place", ["pytest.ini/x.json", f"{'z' * 300}.json"], ids=["in_a_file", "long"])
+def test_a_place_where_no_baseline_can_be_is_known_before_the_tests(pytester, suite, go, place):
+    (pytester.path / "pytest.ini").write_text("[pytest]\n")
+    for update in ((), ("--token-update-baseline",)):
+        result = go(f"--token-baseline={place}", *update)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert suite.bills == ()
+        said = [each for each in result.errlines + result.outlines if "baseline" in each and place[:9] in each]
+        assert len(said) == 1, said
