@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # who reads has enough, as with `| head`
             return EXIT_FAILED
-        _write(sys.stderr, f"tokenbudget: the output can't be written: {error.strerror or error}\n")
+        what = "the output can't be written" if error.filename is None else error.filename
+        _write(sys.stderr, f"tokenbudget: {what}: {error.strerror or error}\n")
         return EXIT_USAGE
     return status
 

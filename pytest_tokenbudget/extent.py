@@ -30,16 +30,17 @@ _NARROWING = {
 _COLLECTORS = ("no:python", "no:unittest", "no:doctest")
 """Plugins of pytest's own without which tests are not found."""
 
-_CONFIGURATIONS = (
-    "pytest.toml",
-    ".pytest.toml",
-    "pytest.ini",
-    ".pytest.ini",
-    "pyproject.toml",
-    "tox.ini",
-    "setup.cfg",
-)
-"""Where pytest looks for its own configuration, as it is in its rootdir."""
+_CONFIGURATIONS = {
+    "pytest.toml": b"",
+    ".pytest.toml": b"",
+    "pytest.ini": b"",
+    ".pytest.ini": b"",
+    "pyproject.toml": b"[tool.pytest",
+    "tox.ini": b"[pytest]",
+    "setup.cfg": b"[tool:pytest]",
+}
+"""Where pytest looks for its configuration by itself, and what stands there if it is one."""
+
 
 _OVERRIDES = (
     "python_files",
@@ -150,11 +151,14 @@ def _has_other_configuration(config: pytest.Config) -> bool:
     if config.inipath is None:
         return False
     folder, own = config.inipath.parent, config.inipath.name
-    return any(
-        (folder / name).is_file() and b"pytest" in (folder / name).read_bytes()
-        for name in _CONFIGURATIONS
-        if name != own
-    )
+    return any(_holds(folder / name, head) for name, head in _CONFIGURATIONS.items() if name != own)
+
+
+def _holds(path: Path, head: bytes) -> bool:
+    try:
+        return head in path.read_bytes()
+    except OSError:  # in most places there is none
+        return False
 
 
 def _lies_in(roots: list[str], rootdir: Path, nodeid: str) -> bool:

@@ -90,6 +90,16 @@ def test_a_block_can_be_read(block):
         assert block.language == "", f"{block.where}: no test reads {block.language!r}"
 
 
+def test_each_job_of_gitlab_is_in_the_pipeline_of_those_that_need_it():
+    """One that has rules, and needs one that has none, is refused in a merge request: there nothing else runs."""
+    (recipe,) = [yaml.safe_load(block.text) for block in BLOCKS if block.text.startswith("# .gitlab-ci.yml")]
+    needed = {(name, other) for name, job in recipe.items() for other in job.get("needs", ())}
+    assert needed == {("token-budget", "tests")}
+    for name, other in needed:
+        assert recipe[name].get("rules") == recipe[other].get("rules")
+    assert {"if": '$CI_PIPELINE_SOURCE == "merge_request_event"'} in recipe["workflow"]["rules"]
+
+
 def test_every_file_of_an_example_names_its_path(tmp_path):
     for name, blocks in PROJECTS.items():
         for block in blocks:
