@@ -129,7 +129,8 @@ def narrowed_by(config: pytest.Config) -> str | None:
     for override in config.option.override_ini or ():
         if (key := override.partition("=")[0].strip()) in _OVERRIDES:
             return f"-o {key}"
-    if without := next((each for each in _COLLECTORS if each in config.option.plugins), None):
+    always = " ".join(config.getini("addopts"))  # the whole suite, as its owner sees it
+    if without := next((each for each in _COLLECTORS if each in config.option.plugins and each not in always), None):
         return f"-p {without}"
     if getattr(config.option, "count", 1) not in (0, 1, None):  # pytest-repeat's: every test has another id
         return "--count"

@@ -463,6 +463,13 @@ def test_what_finds_fewer_tests_prunes_nothing(pytester, suite, go, stored, part
     assert stored() == before
 
 
+def test_a_plugin_that_is_always_off_leaves_nothing_out(pytester, suite, go, stored):
+    pytester.makeini("[pytest]\naddopts = -p no:doctest\n")
+    store(pytester, {"test_suite.py::test_gone": {"small": used(1, 1)}})
+    go("--token-update-baseline=prune").assert_outcomes(passed=5)
+    assert "test_suite.py::test_gone" not in stored()
+
+
 def test_what_addopts_leaves_out_is_said_with_the_way_out(pytester, suite, go, stored):
     pytester.makeini("[pytest]\naddopts = -k 'not idle'\n")
     store(pytester, {"test_suite.py::test_gone": {"small": used(1, 1)}})
