@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -136,13 +137,14 @@ class Activation:
         """Whether this process only hands tests to xdist's workers."""
         return self._config.pluginmanager.hasplugin("dsession")
 
-    def _read_settings(self) -> Settings:
+    def _read_settings(self, *, baseline: bool = True) -> Settings:
         if self._settings is None:
             from pytest_tokenbudget.errors import ConfigurationError  # noqa: PLC0415 - not on the start-up path
             from pytest_tokenbudget.settings import Settings  # noqa: PLC0415 - likewise
 
             try:
-                self._settings = Settings.from_pytest_config(self._config)
+                settings = Settings.from_pytest_config(self._config)
+                self._settings = settings if baseline else replace(settings, judges_baseline=False)
                 self._book, self._baseline = self._settings.load_files()
             except ConfigurationError as error:
                 raise pytest.UsageError(str(error)) from None
@@ -182,7 +184,11 @@ class Activation:
         from pytest_tokenbudget.standby import Standby  # noqa: PLC0415 - on a controller alone
 
         manager = self._config.pluginmanager
-        manager.register(Standby(self._make_collector, manager), "pytest_tokenbudget_standby")
+        manager.register(Standby(self._open_late, manager), "pytest_tokenbudget_standby")
+
+    def _open_late(self) -> Collector:
+        self._read_settings(baseline=False)  # there was none: one that has appeared since is of the next run
+        return self._make_collector()
 
     def _open_collector(self) -> None:
         if self._collector is None and not hasattr(self._config, "workerinput"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_tokenbudget.budget import Violation
 from pytest_tokenbudget.errors import ConfigurationError
-from pytest_tokenbudget.files import locked, write_atomically
+from pytest_tokenbudget.files import locked, real_path, write_atomically
 from pytest_tokenbudget.record import BaselineResult, ModelTokens, baseline_result
 
 if TYPE_CHECKING:
@@ -77,8 +77,11 @@ def check_place(path: Path) -> None:
     try:
         with suppress(FileNotFoundError):
             os.stat(path)  # noqa: PTH116 - as below
-        folder = next(each for each in path.absolute().parents if os.path.lexists(each))
-        if not os.access(folder, os.W_OK | os.X_OK):
+        target = real_path(path)  # writing follows a link
+        places = (target, *target.parents)
+        there = [each for each in places if os.path.lexists(each)]
+        folder = next(each for each in there if each != target)
+        if not all(os.access(each, os.W_OK) for each in {there[0], folder}):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (OSError, ValueError) as error:
         raise _refusal(path, f"can't be written: {_reason(error)}") from error

@@ -7,6 +7,7 @@ Here are the words it takes and the exit status; each command's work is done by 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -36,19 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = words.command
     try:
         status = command(words)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except TokenBudgetError as error:
         from pytest_tokenbudget.report.text import printable  # noqa: PLC0415 - see the module
 
-        _write(sys.stderr, f"tokenbudget: {printable(str(error))}\n")
+        _say(f"tokenbudget: {printable(str(error))}\n")
         return EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_FAILED
     except OSError as error:
         # What is left in the buffer must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # who reads has enough, as with `| head`
             return EXIT_FAILED
         what = "the output can't be written" if error.filename is None else error.filename
-        _write(sys.stderr, f"tokenbudget: {what}: {error.strerror or error}\n")
+        _say(f"tokenbudget: {what}: {error.strerror or error}\n")
         return EXIT_USAGE
     return status
 
@@ -77,8 +80,9 @@ def combine_reports(words: argparse.Namespace) -> int:
         prices=words.prices,
         verbosity=words.verbose,
     )
-    _write(sys.stdout, combined.printed)
-    _write(sys.stderr, combined.said)
+    if combined.printed:
+        _write(sys.stdout, combined.printed)
+    _say(combined.said)
     return EXIT_FAILED if combined.failed else 0
 
 
@@ -217,8 +221,16 @@ def _add_price_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="the day whose list prices hold")
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _say(text: str) -> None:
+    """Tell people, if anybody listens."""
+    if sys.stderr is not None:
+        _write(sys.stderr, text)
+
+
+def _write(stream: TextIO | None, text: str) -> None:
     """Write to a stream of any encoding; what it can't take is written as an escape."""
+    if stream is None:  # it was closed before Python started
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     try:
         stream.write(text)
     except UnicodeEncodeError:

@@ -39,8 +39,7 @@ _CONFIGURATIONS = {
     "tox.ini": b"[pytest]",
     "setup.cfg": b"[tool:pytest]",
 }
-"""Where pytest looks for its configuration by itself, and what stands there if it is one."""
-
+"""Where pytest looks for its configuration by itself, in this order, and what stands there if it is one."""
 
 _OVERRIDES = (
     "python_files",
@@ -113,7 +112,7 @@ class Extent:
                 for nodeid in nodeids
                 if nodeid not in seen
                 and _file(nodeid) not in unknown
-                and (doctests or not _is_doctest(nodeid))
+                and (doctests or not _may_be_doctest(nodeid, rootdir))
                 and not self._lies_in_skipped(nodeid)
             )
         )
@@ -129,11 +128,13 @@ def narrowed_by(config: pytest.Config) -> str | None:
     for override in config.option.override_ini or ():
         if (key := override.partition("=")[0].strip()) in _OVERRIDES:
             return f"-o {key}"
-    always = " ".join(config.getini("addopts"))  # the whole suite, as its owner sees it
-    if without := next((each for each in _COLLECTORS if each in config.option.plugins and each not in always), None):
-        return f"-p {without}"
-    if getattr(config.option, "count", 1) not in (0, 1, None):  # pytest-repeat's: every test has another id
-        return "--count"
+    always = config.getini("addopts")  # the whole suite, as its owner sees it
+    for each in _COLLECTORS:
+        if each in config.option.plugins and not {each, f"-p{each}"} & {*always}:
+            return f"-p {each}"
+    repeats = any(map(config.pluginmanager.hasplugin, ("repeat", "pytest_repeat")))
+    if repeats and (getattr(config.option, "count", None) or 1) > 1:
+        return "--count"  # every test has another id
     if getattr(config.option, "inifilename", None) and _has_other_configuration(config):
         return "-c"
     return next((flag for name, flag in _NARROWING.items() if getattr(config.option, name, None)), None)
@@ -148,11 +149,10 @@ def outside(config: pytest.Config, nodeids: Iterable[str]) -> tuple[str, ...]:
 
 
 def _has_other_configuration(config: pytest.Config) -> bool:
-    """Whether a run without ``-c`` would find its tests by another file."""
-    if config.inipath is None:
-        return False
-    folder, own = config.inipath.parent, config.inipath.name
-    return any(_holds(folder / name, head) for name, head in _CONFIGURATIONS.items() if name != own)
+    """Whether a run without ``-c`` would find its tests by another file of the rootdir."""
+    places = ((config.rootpath / name, head) for name, head in _CONFIGURATIONS.items())
+    found = next((path for path, head in places if _holds(path, head)), None)
+    return found is not None and config.inipath is not None and _real(found) != _real(config.inipath)
 
 
 def _holds(path: Path, head: bytes) -> bool:
@@ -167,9 +167,11 @@ def _lies_in(roots: list[str], rootdir: Path, nodeid: str) -> bool:
     return any(file == root or file.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
 
 
-def _is_doctest(nodeid: str) -> bool:
-    """Whether it is one of a module, named as ``module.function``: no function has a name with a dot."""
-    return "." in nodeid.partition("[")[0].rpartition("::")[2]
+def _may_be_doctest(nodeid: str, rootdir: Path) -> bool:
+    """Whether it is one of a module that is still there, named as ``package.module.function``."""
+    file, _, name = nodeid.partition("::")
+    stem, suffix = os.path.splitext(os.path.basename(file))  # noqa: PTH119, PTH122 - it is no path of this system
+    return suffix == ".py" and f".{stem}." in f".{name}" and (rootdir / file).exists()
 
 
 def _file(nodeid: str) -> str:

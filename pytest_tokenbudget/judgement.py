@@ -147,7 +147,7 @@ def price_like(record: UsageRecord, book: PriceBook) -> Price:
         if model in providers:
             return book.price_sum(tokens, model=model, provider=providers[model])
         # A model that the entry alone has: whoever bills the test now sold that one too, most likely.
-        sellers = dict.fromkeys((*providers.values(), ""))
+        sellers = dict.fromkeys((*sorted(providers.values()), ""))  # in whatever order its calls came
         asked = (book.price_sum(tokens, model=model, provider=seller) for seller in sellers)
         return next((cost for cost in asked if cost is not None), None)
 

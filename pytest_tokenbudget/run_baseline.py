@@ -40,7 +40,7 @@ class RunBaseline:
     def partial(self) -> str | None:
         """Why the run covers a part of the suite only; ``None`` where it covers all that the baseline knows."""
         if (flag := narrowed_by(self._config)) is not None:
-            if flag in self._config.getini("addopts"):
+            if flag in self._config.getini("addopts") and flag not in self._config.invocation_params.args:
                 return f"{flag} of addopts leaves tests out; -o addopts= takes it off for one run"
             return f"{flag} leaves tests out"
         if self._extent.deselected:

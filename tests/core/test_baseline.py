@@ -628,3 +628,27 @@ def test_threads_that_update_at_once_lose_nothing(path):
     for thread in threads:
         thread.join(30)
     assert len(load(path).tests) == 30
+
+
+PLACES = {  # where the file is to be, and what may not be written to
+    "folder": ("locked/base.json", "locked"),
+    "target": ("open/link.json", "locked"),
+    "file": ("open/base.json", "open/base.json"),
+    "new_folder": ("locked/a/b/base.json", "locked"),
+}
+
+
+@pytest.mark.parametrize(("place", "closed"), PLACES.values(), ids=PLACES)
+def test_a_place_that_can_not_be_written_is_found_before_the_tests(tmp_path, monkeypatch, place, closed):
+    """Asked of the system by a stand-in: whoever runs as root may write everywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: os.fspath(path) != os.fspath(tmp_path / closed))
+    for folder in ("locked", "open"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "open/link.json").symlink_to("../locked/base.json")
+    (tmp_path / "open/base.json").write_text("{}")
+    (tmp_path / "locked/link.json").symlink_to("../open/new.json")
+    with pytest.raises(ConfigurationError, match="json: can't be written"):
+        module.check_place(tmp_path / place)
+    if closed == "locked":
+        module.check_place(tmp_path / "locked/link.json")
+    module.check_place(tmp_path / "open/new/base.json")

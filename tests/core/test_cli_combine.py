@@ -548,3 +548,13 @@ def test_an_output_that_takes_nothing_is_no_verdict(report, tmp_path, command):
         )  # fmt: skip
     assert ran.returncode == cli.EXIT_USAGE
     assert ran.stderr == "tokenbudget: the output can't be written: No space left on device\n"
+
+
+def test_an_output_that_is_closed_is_no_verdict(report, capsys, monkeypatch):
+    path = report("a.json", used("t"))
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["combine", path]) == cli.EXIT_USAGE
+    assert capsys.readouterr().err.splitlines()[-1] == "tokenbudget: the output can't be written: Bad file descriptor"
+    monkeypatch.setattr(sys, "stderr", None)
+    assert cli.main(["combine", path]) == cli.EXIT_USAGE
+    assert cli.main(["combine", path, "-o", f"{path}.out"]) == 0

@@ -463,6 +463,32 @@ def test_what_finds_fewer_tests_prunes_nothing(pytester, suite, go, stored, part
     assert stored() == before
 
 
+WHOLE = {
+    "the_file_that_pytest_takes_by_itself": ("-c", "pytest.ini"),
+    "an_option_of_the_suite": ("--count=5",),
+}
+
+
+@pytest.mark.parametrize("words", WHOLE.values(), ids=WHOLE)
+def test_what_finds_all_tests_prunes(pytester, suite, go, stored, words):
+    (pytester.path / "pytest.ini").write_text("[pytest]\n")
+    (pytester.path / "pyproject.toml").write_text("[tool.pytest.ini_options]\npython_functions = 'none'\n")
+    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--count', type=int, default=10)")
+    gone = ("test_suite.py::test_gone", "gone.yam::get v1.2", "docs/gone.rst::gone.rst", "gone_mod.py::gone_mod.f")
+    store(pytester, {nodeid: {"small": used(1, 1)} for nodeid in gone})
+    go("--token-update-baseline=prune", *words).assert_outcomes(passed=5)
+    assert not {*gone} & stored().keys()
+
+
+def test_repeated_tests_are_others(pytester, suite, run_live, stored):
+    store(pytester, {"test_suite.py::test_gone": {"small": used(1, 1)}})
+    prices = ("-o", "token_prices=prices.toml")
+    result = run_live(*prices, "--token-update-baseline=prune", "--count=2", plugins=("repeat",))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "none: --count leaves tests out" in result.stdout.str() + result.stderr.str()
+    assert stored().keys() == {"test_suite.py::test_gone"}
+
+
 def test_a_plugin_that_is_always_off_leaves_nothing_out(pytester, suite, go, stored):
     pytester.makeini("[pytest]\naddopts = -p no:doctest\n")
     store(pytester, {"test_suite.py::test_gone": {"small": used(1, 1)}})

@@ -105,3 +105,20 @@ def test_what_a_test_leaves_behind_fails_the_run(pytester, run_alone):
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "test_suite.py::test_last" in result.stdout.str()
+
+
+def test_a_baseline_that_appears_meanwhile_is_of_the_next_run(pytester, run):
+    """Whatever stands in it: this run had none when it began."""
+    pytester.makepyfile(
+        test_suite="""
+        import pathlib, pytest
+        @pytest.fixture(scope="session", autouse=True)
+        def writes(): pathlib.Path("token-baseline.json").write_text("<<<<<<< HEAD\\n")
+        def test_it(usage): pass
+        def test_other(): pass
+        """
+    )
+    result = run()
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.OK
+    assert run().ret == pytest.ExitCode.USAGE_ERROR
