@@ -107,6 +107,7 @@ def test_what_a_test_leaves_behind_fails_the_run(pytester, run_alone):
     assert "test_suite.py::test_last" in result.stdout.str()
 
 
+@pytest.mark.parametrize("spread", [(), ("-n", "1")], ids=["plain", "one"])  # a second worker may still be starting
 def test_a_baseline_that_appears_meanwhile_is_of_the_next_run(pytester, run):
     """Whatever stands in it: this run had none when it began."""
     pytester.makepyfile(
