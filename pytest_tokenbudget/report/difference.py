@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_tokenbudget.record import Tally, UsageRecord
-from pytest_tokenbudget.summary import EXACT, fixture_title, tally_of
+from pytest_tokenbudget.summary import CUT_SHORT, EXACT, fixture_title, tally_of
 from pytest_tokenbudget.usage import Usage
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_tokenbudget.summary import PriceTable, Summary
 
 NOTHING = Tally(usage=Usage())
-_CUT_SHORT = ("failed", "error", "skipped", "xfailed")
+_CUT_SHORT = (*CUT_SHORT, "skipped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
